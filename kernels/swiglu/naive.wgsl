@@ -1,0 +1,26 @@
+// y = act(gate) · up, one element per invocation. Needs activation.wgsl.
+
+override WORKGROUP_SIZE: u32;  // invocations
+override ACTIVATION: u32;      // 0 silu, 1 gelu (erf), 2 gelu (tanh), 3 relu
+
+struct Params {
+  count: u32,                  // elements
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> gate: array<gate_scalar>;    // [count]
+@group(0) @binding(2) var<storage, read> up: array<up_scalar>;        // [count]
+@group(0) @binding(3) var<storage, read_write> y: array<y_scalar>;    // [count]
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn swiglu_naive(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (workgroup.y * workgroups.x + workgroup.x) * WORKGROUP_SIZE + lane;
+  if (i >= params.count) {
+    return;
+  }
+  store_y(i, act(load_gate(i)) * load_up(i));
+}

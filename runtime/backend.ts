@@ -1,0 +1,112 @@
+/**
+ * What a model is written against: run ops, upload, read. The model never asks which backend it is on.
+ *
+ * @module
+ */
+
+import { KernelArgumentError, requireArgument } from "./errors.ts";
+import type { Inputs, Op } from "./op.ts";
+import { describe, type HostTensor, type Tensor, type TensorSpec } from "./tensor.ts";
+
+/** Runs ops on tensors of type `T`. */
+export interface Backend<T extends Tensor = Tensor> extends Disposable {
+  /** Device description, for reports. */
+  readonly description: string;
+  /** Copies a tensor to the backend. */
+  upload(tensor: HostTensor): T;
+  /** A tensor of zeros, for a cache that ops write into. */
+  zeros(spec: TensorSpec): T;
+  /**
+   * Runs an op: the GPU records it, the CPU computes it. Outputs that alias an input are that input.
+   *
+   * @throws {KernelArgumentError} If an argument breaks a rule; nothing has happened then
+   */
+  run<I extends string, O extends string, A extends object, Opt extends I>(
+    op: Op<I, O, A, Opt>,
+    inputs: Inputs<T, I, Opt>,
+    attributes: A,
+  ): { readonly [name in O]: T };
+  /** Waits for a tensor's value and copies it to host memory. */
+  read(tensor: T): Promise<HostTensor>;
+}
+
+/** Named tensors of one call. */
+export type Named<T> = Readonly<Record<string, T | undefined>>;
+
+/**
+ * The checks that hold for every op, then the op's own: names known, nothing missing or disposed.
+ *
+ * @throws {KernelArgumentError} naming op, argument, rule and value
+ */
+export function inferOutputs<I extends string, O extends string, A extends object, Opt extends I>(
+  op: Op<I, O, A, Opt>,
+  inputs: Inputs<TensorSpec, I, Opt>,
+  attributes: A,
+): { readonly [name in O]?: TensorSpec } {
+  checkNames(op, Object.keys(inputs), op.inputs, "input");
+  checkNames(op, Object.keys(attributes), op.attributes, "attribute");
+  const named = inputs as Named<TensorSpec & { disposed?: boolean }>;
+  for (const name of op.inputs) {
+    const tensor = named[name];
+    if (tensor === undefined) {
+      const optional = op.optional?.some((other) => other === name) ?? false;
+      requireArgument(optional, op.name, name, "must be given", "undefined");
+    } else {
+      requireArgument(
+        tensor.disposed !== true,
+        op.name,
+        name,
+        "must not be disposed",
+        describe(tensor),
+      );
+    }
+  }
+  return op.infer(inputs, attributes);
+}
+
+function checkNames(
+  op: { readonly name: string },
+  given: readonly string[],
+  known: readonly string[],
+  kind: string,
+): void {
+  for (const name of given) {
+    if (known.includes(name)) continue;
+    throw new KernelArgumentError({
+      op: op.name,
+      argument: `${kind} ${name}`,
+      rule: `must be one of ${known.length > 0 ? known.join(", ") : "none"}`,
+      value: name,
+    });
+  }
+}
+
+/** The tensors that are present, in the op's order. */
+export function presentInputs<T>(
+  op: { readonly inputs: readonly string[] },
+  inputs: Named<T>,
+): [name: string, tensor: T][] {
+  const present: [string, T][] = [];
+  for (const name of op.inputs) {
+    const tensor = inputs[name];
+    if (tensor !== undefined) present.push([name, tensor]);
+  }
+  return present;
+}
+
+/** Refuses a tensor that is bound twice where one of the two is written. */
+export function requireDistinct(
+  op: { readonly name: string; readonly inputs: readonly string[] },
+  written: string,
+  inputs: Named<unknown>,
+): void {
+  for (const name of op.inputs) {
+    requireArgument(
+      name === written || inputs[name] !== inputs[written],
+      op.name,
+      written,
+      "must not be another input too, as it is written in place",
+      name,
+    );
+  }
+}

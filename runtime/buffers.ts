@@ -1,0 +1,176 @@
+/**
+ * GPU buffers: pooled by size, counted in bytes, and filled by one guarded upload.
+ *
+ * @module
+ */
+
+import type { OpenedDevice } from "./device.ts";
+import { GpuLimitError, GpuOutOfMemoryError } from "./errors.ts";
+
+/** `GPUBufferUsage` flags, spelled out because the global is missing where a GPU is injected. */
+export const BUFFER_USAGE = {
+  mapRead: 0x1,
+  copySource: 0x4,
+  copyTarget: 0x8,
+  uniform: 0x40,
+  storage: 0x80,
+  queryResolve: 0x200,
+} as const;
+
+/** Bytes and buffers that a backend holds. */
+export interface MemoryUse {
+  /** Bytes in tensors that were not disposed. */
+  readonly liveBytes: number;
+  /** Tensors that were not disposed. */
+  readonly liveTensors: number;
+  /** Bytes kept for reuse. */
+  readonly pooledBytes: number;
+}
+
+/** `queue.writeBuffer` is split into pieces of this size, which keeps Deno's staging memory flat. */
+const UPLOAD_CHUNK = 16 * 1024 * 1024;
+
+/** Freed buffers above this many bytes in total are destroyed rather than kept. */
+const POOL_LIMIT = 1024 * 1024 * 1024;
+
+const TENSOR_USAGE = BUFFER_USAGE.storage | BUFFER_USAGE.copySource | BUFFER_USAGE.copyTarget;
+
+/** Storage buffers, reused by size class. */
+export class BufferPool {
+  readonly #opened: OpenedDevice;
+  readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #onDestroy: (buffer: GPUBuffer) => void;
+  #liveBytes = 0;
+  #liveTensors = 0;
+  #pooledBytes = 0;
+  #scopes: { bytes: number; scope: Promise<GPUError | null> }[] = [];
+
+  /** @param opened the device @param onDestroy told of each buffer before it is destroyed */
+  constructor(opened: OpenedDevice, onDestroy: (buffer: GPUBuffer) => void) {
+    this.#opened = opened;
+    this.#onDestroy = onDestroy;
+  }
+
+  /** Bytes and buffers held now. */
+  get use(): MemoryUse {
+    return {
+      liveBytes: this.#liveBytes,
+      liveTensors: this.#liveTensors,
+      pooledBytes: this.#pooledBytes,
+    };
+  }
+
+  /**
+   * A buffer of at least `bytes`, with whatever its last user left in it.
+   *
+   * @throws {GpuLimitError} If the device has no buffers of that size
+   */
+  take(bytes: number): GPUBuffer {
+    const size = sizeClass(bytes);
+    const { maxBufferSize } = this.#opened.profile.limits;
+    if (size > maxBufferSize) {
+      throw new GpuLimitError(
+        `Cannot allocate a tensor: its bytes must be at most ${maxBufferSize} (maxBufferSize): ${bytes}`,
+      );
+    }
+    let buffer = this.#free.get(size)?.pop();
+    if (buffer) this.#pooledBytes -= size;
+    else buffer = this.#create(size);
+    this.#liveBytes += size;
+    this.#liveTensors++;
+    return buffer;
+  }
+
+  /** Gives a buffer back. Work already recorded may still use it: the queue keeps the order. */
+  give(buffer: GPUBuffer): void {
+    this.#liveBytes -= buffer.size;
+    this.#liveTensors--;
+    if (this.#pooledBytes + buffer.size > POOL_LIMIT) {
+      this.#onDestroy(buffer);
+      buffer.destroy();
+      return;
+    }
+    const free = this.#free.get(buffer.size);
+    if (free) free.push(buffer);
+    else this.#free.set(buffer.size, [buffer]);
+    this.#pooledBytes += buffer.size;
+  }
+
+  /** Destroys the buffers that are kept for reuse. */
+  trim(): void {
+    for (const buffers of this.#free.values()) {
+      for (const buffer of buffers) {
+        this.#onDestroy(buffer);
+        buffer.destroy();
+      }
+    }
+    this.#free.clear();
+    this.#pooledBytes = 0;
+  }
+
+  /**
+   * Waits until the device has accepted every allocation made since the last call.
+   *
+   * @throws {GpuOutOfMemoryError} If it refused one
+   */
+  async settle(): Promise<void> {
+    const scopes = this.#scopes;
+    this.#scopes = [];
+    for (const { bytes, scope } of scopes) {
+      const error = await scope;
+      if (error) {
+        throw new GpuOutOfMemoryError(`Cannot allocate ${bytes} bytes: ${error.message}`);
+      }
+    }
+  }
+
+  #create(size: number): GPUBuffer {
+    const { device } = this.#opened;
+    device.pushErrorScope("out-of-memory");
+    const buffer = device.createBuffer({ size, usage: TENSOR_USAGE });
+    this.#scopes.push({ bytes: size, scope: device.popErrorScope() });
+    return buffer;
+  }
+}
+
+/**
+ * Rounds up so that sizes which differ a little share buffers: to 256 bytes, and to an eighth of the
+ * next lower power of two above that.
+ */
+function sizeClass(bytes: number): number {
+  const step = Math.max(256, 2 ** Math.floor(Math.log2(Math.max(bytes, 1))) / 8);
+  return Math.max(256, Math.ceil(bytes / step) * step);
+}
+
+/**
+ * The only caller of `queue.writeBuffer`. Deno aborts the process on a size or an offset past the
+ * source and on a detached source, so the call is made with a checked `Uint8Array` of its own length
+ * and nothing else.
+ */
+export function uploadBytes(
+  device: GPUDevice,
+  buffer: GPUBuffer,
+  byteOffset: number,
+  bytes: Uint8Array<ArrayBuffer>,
+): void {
+  if (bytes.buffer.detached) {
+    throw new TypeError("Cannot upload: the source's ArrayBuffer must not be detached: detached");
+  }
+  if (byteOffset % 4 !== 0 || byteOffset + bytes.byteLength > buffer.size) {
+    throw new RangeError(
+      `Cannot upload: the target range must lie in the buffer of ${buffer.size} bytes: ` +
+        `${byteOffset} + ${bytes.byteLength}`,
+    );
+  }
+  const whole = bytes.byteLength - bytes.byteLength % 4;
+  for (let start = 0; start < whole; start += UPLOAD_CHUNK) {
+    const piece = bytes.subarray(start, Math.min(start + UPLOAD_CHUNK, whole));
+    device.queue.writeBuffer(buffer, byteOffset + start, piece);
+    if (whole > UPLOAD_CHUNK) device.queue.submit([]);
+  }
+  if (whole < bytes.byteLength) {
+    const last = new Uint8Array(4);
+    last.set(bytes.subarray(whole));
+    device.queue.writeBuffer(buffer, byteOffset + whole, last);
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Compares a kernel's output with the f64 reference.
+ *
+ * @module
+ */
+
+import type { ReferenceOutput, Tolerance } from "./op.ts";
+import type { Dtype, HostTensor } from "./tensor.ts";
+
+/** How far an output is from its reference. */
+export interface Comparison {
+  /** Within every gate. */
+  readonly passed: boolean;
+  /** Elements compared. */
+  readonly count: number;
+  /** Largest |y − y64|. */
+  readonly maxAbs: number;
+  /** Largest error in units in the last place of the output's dtype, at the reference's magnitude. */
+  readonly maxUlp: number;
+  /** Σ(y − y64)² / Σ y64². */
+  readonly nmse: number;
+  /** Largest share of its bound that an element uses; above 1 is a miss. */
+  readonly boundShare: number;
+  /** NMSE over its gate; 0 where there is none. */
+  readonly nmseShare: number;
+  /** Elements that are NaN or infinite where the reference is not. */
+  readonly nonFinite: number;
+  /** Elements outside their bound. */
+  readonly misses: number;
+  /** Coordinates of the element that uses most of its bound. */
+  readonly worstIndex: readonly number[];
+  /** Its value. */
+  readonly got: number;
+  /** What the reference says. */
+  readonly wanted: number;
+}
+
+/** Bits after the leading one, and the exponent of the smallest normal number. */
+const FORMAT: Readonly<Partial<Record<Dtype, { fraction: number; minExponent: number }>>> = {
+  f32: { fraction: 23, minExponent: -126 },
+  f16: { fraction: 10, minExponent: -14 },
+  bf16: { fraction: 7, minExponent: -126 },
+};
+
+/** NMSE that rounding to a stored dtype adds by itself, with a truncating conversion allowed for. */
+const STORE_NMSE: Readonly<Partial<Record<Dtype, number>>> = { f16: 2e-7, bf16: 1.2e-5 };
+
+/** Distance between neighbouring numbers of a dtype at `value`. */
+export function ulp(dtype: Dtype, value: number): number {
+  const format = FORMAT[dtype];
+  if (format === undefined) return 1;
+  const magnitude = Math.abs(value);
+  const exponent = magnitude > 0 ? Math.floor(Math.log2(magnitude)) : -Infinity;
+  return 2 ** (Math.max(exponent, format.minExponent) - format.fraction);
+}
+
+/**
+ * Compares values element by element.
+ *
+ * @param output what the kernel wrote
+ * @param reference values and error scales in f64
+ * @param tolerance the gates
+ * @param rows rows to compare (all axes but the last, flattened); all unless given
+ */
+export function compare(
+  output: HostTensor,
+  reference: ReferenceOutput,
+  tolerance: Tolerance,
+  rows?: readonly number[],
+): Comparison {
+  const { dtype, shape } = output;
+  const numbers = output.numbers;
+  const columns = Math.max(1, shape.at(-1) ?? 1);
+  const rowList = rows ?? Array.from({ length: numbers.length / columns }, (_, row) => row);
+  const exact = tolerance === "exact";
+  const { units, absolute = 0, nmse: nmseGate = 0 } = exact ? { units: 0 } : tolerance;
+  let count = 0, maxAbs = 0, maxUlp = 0, boundShare = 0, nonFinite = 0, misses = 0;
+  let squaredError = 0, squaredReference = 0, worst = -1;
+  for (const row of rowList) {
+    for (let i = row * columns; i < (row + 1) * columns; i++) {
+      const got = numbers[i]!, wanted = reference.values[i]!;
+      count++;
+      let share: number;
+      if (Object.is(got, wanted) || got === wanted) {
+        share = 0;
+      } else if (!Number.isFinite(got) && Number.isFinite(wanted)) {
+        nonFinite++;
+        share = Infinity;
+      } else if (Number.isNaN(wanted) && Number.isNaN(got)) {
+        share = 0;
+      } else {
+        const error = Math.abs(got - wanted);
+        const scale = reference.scale[i]!;
+        const rounding = exact ? 0 : dtype === "f32" ? 0 : ulp(dtype, wanted);
+        const bound = units * 2 ** -24 * (Number.isNaN(scale) ? Math.abs(wanted) : scale) +
+          absolute + rounding;
+        share = bound > 0 ? error / bound : Infinity;
+        maxAbs = Math.max(maxAbs, error);
+        maxUlp = Math.max(maxUlp, error / ulp(dtype, wanted));
+        squaredError += error ** 2;
+      }
+      if (Number.isFinite(wanted)) squaredReference += wanted ** 2;
+      if (!(share <= 1)) misses++;
+      if (worst < 0 || share > boundShare || Number.isNaN(share)) {
+        worst = i;
+        boundShare = Number.isNaN(share) ? Infinity : share;
+      }
+    }
+  }
+  const nmse = squaredReference > 0 ? squaredError / squaredReference : squaredError;
+  const nmseShare = nmseGate > 0 ? nmse / (nmseGate + (STORE_NMSE[dtype] ?? 0)) : 0;
+  return {
+    passed: misses === 0 && nonFinite === 0 && nmseShare <= 1,
+    count,
+    maxAbs,
+    maxUlp,
+    nmse,
+    boundShare,
+    nmseShare,
+    nonFinite,
+    misses,
+    worstIndex: coordinates(shape, worst),
+    got: numbers[worst] ?? NaN,
+    wanted: reference.values[worst] ?? NaN,
+  };
+}
+
+/** Row-major coordinates of a flat index. */
+export function coordinates(shape: readonly number[], flat: number): number[] {
+  const result: number[] = [];
+  let rest = flat;
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    const size = shape[axis]!;
+    result.unshift(rest % size);
+    rest = Math.floor(rest / size);
+  }
+  return result;
+}

@@ -1,0 +1,374 @@
+/**
+ * Runs ops on a WebGPU device: validates, chooses a variant, records its dispatches, and submits them
+ * when a result is read.
+ *
+ * @module
+ */
+
+import {
+  type Backend,
+  inferOutputs,
+  type Named,
+  presentInputs,
+  requireDistinct,
+} from "./backend.ts";
+import { BUFFER_USAGE, BufferPool, type MemoryUse, uploadBytes } from "./buffers.ts";
+import { type DeviceOptions, type DeviceProfile, openDevice, type OpenedDevice } from "./device.ts";
+import { GpuDeviceLostError, GpuValidationError, requireArgument } from "./errors.ts";
+import type { AnyOp, AnyVariant, Inputs, Op, Plan } from "./op.ts";
+import { PipelineCache } from "./pipeline.ts";
+import { type BufferRange, Recorder } from "./recorder.ts";
+import {
+  byteLength,
+  bytesPerElement,
+  describe,
+  type Dtype,
+  elementCount,
+  HostTensor,
+  requireShape,
+  type Shape,
+  type Tensor,
+  type TensorSpec,
+} from "./tensor.ts";
+import { PassTimer, type Timing } from "./timing.ts";
+import { chooseVariant } from "./variants.ts";
+import { snakeCase } from "./wgsl.ts";
+
+/** A tensor in GPU memory. Its bytes go back to the backend's pool when it is disposed. */
+export class GpuTensor implements Tensor {
+  readonly shape: Shape;
+  readonly dtype: Dtype;
+  readonly below?: number;
+  /** The backend that it belongs to. */
+  readonly backend: GpuBackend;
+  /** Where its elements are. */
+  readonly range: BufferRange;
+  #release: (() => void) | undefined;
+
+  /** @param release called once, when the tensor is disposed */
+  constructor(backend: GpuBackend, spec: TensorSpec, range: BufferRange, release: () => void) {
+    this.backend = backend;
+    this.shape = spec.shape;
+    this.dtype = spec.dtype;
+    if (spec.below !== undefined) this.below = spec.below;
+    this.range = range;
+    this.#release = release;
+  }
+
+  get disposed(): boolean {
+    return this.#release === undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.#release?.();
+    this.#release = undefined;
+  }
+}
+
+/** How one call is to run. */
+export interface RunOptions {
+  /** Name of the variant to use, rather than the preferred one. */
+  readonly variant?: string;
+}
+
+/** Runs ops on a WebGPU device. */
+export class GpuBackend implements Backend<GpuTensor> {
+  /** What the device can do. */
+  readonly profile: DeviceProfile;
+  readonly #opened: OpenedDevice;
+  readonly #pool: BufferPool;
+  readonly #pipelines: PipelineCache;
+  readonly #recorder: Recorder;
+  readonly #timer: PassTimer;
+  readonly #absent: { read?: GPUBuffer; write?: GPUBuffer } = {};
+  #fault: Error | undefined;
+  #disposed = false;
+
+  private constructor(opened: OpenedDevice) {
+    this.#opened = opened;
+    this.profile = opened.profile;
+    this.#recorder = new Recorder(opened);
+    this.#pool = new BufferPool(opened, (buffer) => this.#recorder.forget(buffer));
+    this.#pipelines = new PipelineCache(opened);
+    this.#timer = new PassTimer(opened);
+    opened.device.addEventListener("uncapturederror", (event) => {
+      const { error } = event as GPUUncapturedErrorEvent;
+      this.#fault ??= new GpuValidationError(`The device reported: ${error.message.trim()}`);
+    });
+    opened.device.lost.then(({ reason, message }) => {
+      if (this.#disposed) return;
+      this.#fault = new GpuDeviceLostError(`The device was lost: ${reason}: ${message}`);
+    });
+  }
+
+  /**
+   * Opens a device and makes a backend for it.
+   *
+   * @throws {GpuUnavailableError} If there is no WebGPU, no adapter or no device
+   */
+  static async create(options: DeviceOptions = {}): Promise<GpuBackend> {
+    return new GpuBackend(await openDevice(options));
+  }
+
+  /** Adapter description. */
+  get description(): string {
+    return this.profile.description;
+  }
+
+  /** The device itself, for what this class does not do. */
+  get device(): GPUDevice {
+    return this.#opened.device;
+  }
+
+  /** Bytes and tensors held now. */
+  get memory(): MemoryUse {
+    return this.#pool.use;
+  }
+
+  /** Pipelines compiled so far. */
+  get pipelineCount(): number {
+    return this.#pipelines.size;
+  }
+
+  upload(tensor: HostTensor): GpuTensor {
+    this.#requireUsable();
+    const { bytes } = tensor;
+    const gpu = this.#allocate(tensor);
+    // A reused buffer may still be read by recorded work, which a queue write would overtake.
+    this.#recorder.submit();
+    uploadBytes(this.device, gpu.range.buffer, 0, bytes);
+    return gpu;
+  }
+
+  zeros(spec: TensorSpec): GpuTensor {
+    this.#requireUsable();
+    const tensor = this.#allocate(spec);
+    const { buffer, size } = tensor.range;
+    this.#recorder.submit((encoder) => encoder.clearBuffer(buffer, 0, size));
+    return tensor;
+  }
+
+  run<I extends string, O extends string, A extends object, Opt extends I>(
+    op: Op<I, O, A, Opt>,
+    inputs: Inputs<GpuTensor, I, Opt>,
+    attributes: A,
+    options: RunOptions = {},
+  ): { readonly [name in O]: GpuTensor } {
+    this.#requireUsable();
+    const untyped = op as unknown as AnyOp;
+    const named = inputs as Named<GpuTensor>;
+    const specs = this.#check(untyped, named, attributes);
+    const outputs: Record<string, GpuTensor> = {};
+    const isEmpty = Object.values(specs).some((spec) => spec && elementCount(spec.shape) === 0);
+    const variant = isEmpty
+      ? undefined
+      : chooseVariant(untyped, named, attributes, this.profile, options.variant);
+    for (const [name, spec] of Object.entries(specs)) {
+      if (spec === undefined) continue;
+      const alias = untyped.aliases?.[name];
+      outputs[name] = alias === undefined ? this.#allocate(spec) : named[alias]!;
+    }
+    if (variant) this.#launch(untyped, variant, named, attributes, outputs);
+    return outputs as { readonly [name in O]: GpuTensor };
+  }
+
+  /**
+   * Launches a variant on tensors that the caller provides, the outputs included. No argument is
+   * checked: `run` is the way in for users, this one is for harnesses that own their buffers.
+   */
+  launch(
+    op: AnyOp,
+    variant: AnyVariant,
+    inputs: Named<GpuTensor>,
+    attributes: object,
+    outputs: Named<GpuTensor>,
+  ): void {
+    this.#requireUsable();
+    this.#launch(op, variant, inputs, attributes, outputs);
+  }
+
+  /** A tensor over a range of a buffer that the caller owns and destroys. */
+  adopt(spec: TensorSpec, range: BufferRange): GpuTensor {
+    return new GpuTensor(this, spec, range, () => this.#recorder.forget(range.buffer));
+  }
+
+  /** Submits what was recorded, without waiting for it. */
+  submit(): void {
+    this.#recorder.submit();
+  }
+
+  /**
+   * Submits what was recorded and waits until the device has done it.
+   *
+   * @throws {GpuShaderError | GpuOutOfMemoryError | GpuValidationError | GpuDeviceLostError}
+   * If anything since the last wait went wrong
+   */
+  async finish(): Promise<void> {
+    this.#recorder.submit();
+    await this.device.queue.onSubmittedWorkDone();
+    await this.#settle();
+  }
+
+  /** Runs `record` in a pass of its own and measures it. */
+  async time(record: () => void): Promise<Timing> {
+    const timing = await this.#timer.measure(this.#recorder, record);
+    await this.#settle();
+    return timing;
+  }
+
+  async read(tensor: GpuTensor): Promise<HostTensor> {
+    requireArgument(!tensor.disposed, "read", "tensor", "must not be disposed", describe(tensor));
+    const bytes = await this.readBytes(tensor.range);
+    return HostTensor.fromBytes(tensor, bytes);
+  }
+
+  /** Copies a range of a buffer to host memory, after everything recorded before. */
+  async readBytes({ buffer, offset, size }: BufferRange): Promise<Uint8Array<ArrayBuffer>> {
+    this.#requireUsable();
+    if (size === 0) return new Uint8Array(0);
+    const { device } = this;
+    const staging = device.createBuffer({
+      size,
+      usage: BUFFER_USAGE.mapRead | BUFFER_USAGE.copyTarget,
+    });
+    try {
+      this.#recorder.submit((encoder) =>
+        encoder.copyBufferToBuffer(buffer, offset, staging, 0, size)
+      );
+      try {
+        await staging.mapAsync(1 /* GPUMapMode.READ */);
+      } catch (cause) {
+        await this.#settle();
+        throw new GpuDeviceLostError(`Cannot read a tensor: the map was refused: ${cause}`);
+      }
+      const bytes = new Uint8Array(staging.getMappedRange().slice(0));
+      await this.#settle();
+      return bytes;
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  /** Destroys the device and everything on it. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#recorder.destroy();
+    this.#pool.trim();
+    this.#timer.destroy();
+    this.#absent.read?.destroy();
+    this.#absent.write?.destroy();
+    this.device.destroy();
+  }
+
+  #check(op: AnyOp, inputs: Named<GpuTensor>, attributes: object): Named<TensorSpec> {
+    for (const [name, tensor] of presentInputs(op, inputs)) {
+      requireArgument(
+        tensor.backend === this,
+        op.name,
+        name,
+        "must be a tensor of this backend",
+        "a tensor of another backend",
+      );
+    }
+    const specs = inferOutputs(op, inputs, attributes) as Named<TensorSpec>;
+    for (const [output, input] of Object.entries(op.aliases ?? {})) {
+      if (input && specs[output]) requireDistinct(op, input, inputs);
+    }
+    for (const [name, spec] of Object.entries(specs)) {
+      if (spec) this.#requireBindable(op.name, `output ${name}`, spec);
+    }
+    for (const [name, tensor] of presentInputs(op, inputs)) {
+      this.#requireBindable(op.name, name, tensor);
+    }
+    return specs;
+  }
+
+  #requireBindable(op: string, argument: string, spec: TensorSpec): void {
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.profile.limits;
+    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    requireArgument(
+      byteLength(spec) <= most,
+      op,
+      argument,
+      `must take at most ${most} bytes (maxStorageBufferBindingSize)`,
+      `${describe(spec)} takes ${byteLength(spec)}`,
+    );
+  }
+
+  #allocate(spec: TensorSpec): GpuTensor {
+    requireShape(spec.shape);
+    bytesPerElement(spec.dtype);
+    const size = byteLength(spec);
+    const buffer = this.#pool.take(size);
+    return new GpuTensor(this, spec, { buffer, offset: 0, size }, () => this.#pool.give(buffer));
+  }
+
+  #launch(
+    op: AnyOp,
+    variant: AnyVariant,
+    inputs: Named<GpuTensor>,
+    attributes: object,
+    outputs: Named<GpuTensor>,
+  ): void {
+    const plan = variant.plan(inputs, attributes, this.profile);
+    const tensors = new Map<string, GpuTensor>();
+    for (const [name, tensor] of presentInputs(op, inputs)) tensors.set(snakeCase(name), tensor);
+    for (const [name, tensor] of Object.entries(outputs)) {
+      if (tensor) tensors.set(snakeCase(name), tensor);
+    }
+    const scratch: GpuTensor[] = [];
+    for (const [name, spec] of Object.entries(plan.scratch ?? {})) {
+      const tensor = this.#allocate(spec);
+      scratch.push(tensor);
+      tensors.set(snakeCase(name), tensor);
+    }
+    try {
+      this.#record(plan, tensors);
+    } finally {
+      for (const tensor of scratch) tensor[Symbol.dispose]();
+    }
+  }
+
+  #record(plan: Plan, tensors: ReadonlyMap<string, GpuTensor>): void {
+    for (const { kernel, constants = {}, params = {}, workgroups, bind = {} } of plan.dispatches) {
+      const find = (binding: string) => tensors.get(snakeCase(bind[binding] ?? binding));
+      // A file's bindings are the same whatever its dtypes, so dtypes are given for every tensor.
+      const dtypes: Record<string, Dtype> = {};
+      for (const name of tensors.keys()) dtypes[name] = tensors.get(name)!.dtype;
+      for (const binding in bind) dtypes[binding] = find(binding)?.dtype ?? "f32";
+      const pipeline = this.#pipelines.get(kernel, constants, dtypes);
+      const ranges = pipeline.kernel.bindings.map(({ name, access }) =>
+        find(name)?.range ?? this.#absentRange(access)
+      );
+      this.#recorder.dispatch(pipeline, ranges, params, workgroups);
+    }
+  }
+
+  /** What an absent optional tensor is bound to: WebGPU has no empty bindings. */
+  #absentRange(access: "read" | "read_write"): BufferRange {
+    const key = access === "read" ? "read" : "write";
+    const size = 256;
+    const buffer = this.#absent[key] ??= this.device.createBuffer({
+      label: "absent tensor",
+      size,
+      usage: BUFFER_USAGE.storage,
+    });
+    return { buffer, offset: 0, size };
+  }
+
+  async #settle(): Promise<void> {
+    await this.#pool.settle();
+    await this.#pipelines.settle();
+    if (this.#fault) {
+      const fault = this.#fault;
+      if (fault instanceof GpuValidationError) this.#fault = undefined;
+      throw fault;
+    }
+  }
+
+  #requireUsable(): void {
+    if (this.#disposed) throw new GpuDeviceLostError("Cannot use a backend after dispose");
+    if (this.#fault instanceof GpuDeviceLostError) throw this.#fault;
+  }
+}
