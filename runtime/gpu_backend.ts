@@ -324,18 +324,21 @@ export class GpuBackend implements Backend<GpuTensor> {
       tensors.set(snakeCase(name), tensor);
     }
     try {
-      this.#record(plan, tensors);
+      this.#record(op, plan, tensors);
     } finally {
       for (const tensor of scratch) tensor[Symbol.dispose]();
     }
   }
 
-  #record(plan: Plan, tensors: ReadonlyMap<string, GpuTensor>): void {
+  #record(op: AnyOp, plan: Plan, tensors: ReadonlyMap<string, GpuTensor>): void {
+    // Every name that a kernel may bind, whether this call has such a tensor or not: an absent one is
+    // typed f32, so that the kernel compiles.
+    const known: Record<string, Dtype> = {};
+    for (const name of [...op.inputs, ...op.outputs]) known[snakeCase(name)] = "f32";
+    for (const [name, tensor] of tensors) known[name] = tensor.dtype;
     for (const { kernel, constants = {}, params = {}, workgroups, bind = {} } of plan.dispatches) {
       const find = (binding: string) => tensors.get(snakeCase(bind[binding] ?? binding));
-      // A file's bindings are the same whatever its dtypes, so dtypes are given for every tensor.
-      const dtypes: Record<string, Dtype> = {};
-      for (const name of tensors.keys()) dtypes[name] = tensors.get(name)!.dtype;
+      const dtypes = { ...known };
       for (const binding in bind) dtypes[binding] = find(binding)?.dtype ?? "f32";
       const pipeline = this.#pipelines.get(kernel, constants, dtypes);
       const ranges = pipeline.kernel.bindings.map(({ name, access }) =>
