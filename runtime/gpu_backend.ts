@@ -361,13 +361,17 @@ export class GpuBackend implements Backend<GpuTensor> {
   }
 
   async #settle(): Promise<void> {
-    await this.#pool.settle();
-    await this.#pipelines.settle();
-    if (this.#fault) {
-      const fault = this.#fault;
-      if (fault instanceof GpuValidationError) this.#fault = undefined;
-      throw fault;
+    try {
+      await this.#pool.settle();
+      await this.#pipelines.settle();
+    } catch (error) {
+      // The device reports the use of what could not be made as well: the cause says more.
+      if (this.#fault instanceof GpuValidationError) this.#fault = undefined;
+      throw error;
     }
+    const fault = this.#fault;
+    if (fault instanceof GpuValidationError) this.#fault = undefined;
+    if (fault) throw fault;
   }
 
   #requireUsable(): void {

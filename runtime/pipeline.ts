@@ -10,7 +10,7 @@
 import type { DeviceLimits, OpenedDevice } from "./device.ts";
 import { GpuFeatureError, GpuLimitError, GpuShaderError } from "./errors.ts";
 import type { Dtype } from "./tensor.ts";
-import { type SpecializedKernel, specialize, type WgslFile } from "./wgsl.ts";
+import { specialize, type SpecializedKernel, type WgslFile } from "./wgsl.ts";
 
 /** A compiled kernel. */
 export interface Pipeline {
@@ -29,7 +29,7 @@ export class PipelineCache {
   readonly #opened: OpenedDevice;
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { layout: GPUBindGroupLayout; id: number }>();
-  #verdicts: Promise<GpuShaderError | null>[] = [];
+  readonly #verdicts = new Map<string, Promise<GpuShaderError | null>>();
 
   /** @param opened the device to compile for */
   constructor(opened: OpenedDevice) {
@@ -55,27 +55,31 @@ export class PipelineCache {
     const key = cacheKey(file, constants, dtypes);
     let pipeline = this.#pipelines.get(key);
     if (pipeline === undefined) {
-      pipeline = this.#compile(file, specialize(file, constants, dtypes, this.#opened.dialect));
+      const kernel = specialize(file, constants, dtypes, this.#opened.dialect);
+      pipeline = this.#compile(file, kernel, key);
       this.#pipelines.set(key, pipeline);
     }
     return pipeline;
   }
 
   /**
-   * Waits for the compiler's verdict on every pipeline made since the last call.
+   * Waits for the compiler's verdict on every pipeline made since the last call. One that failed is
+   * forgotten, so that its next use fails in the same way.
    *
    * @throws {GpuShaderError} If one did not compile
    */
   async settle(): Promise<void> {
-    const verdicts = this.#verdicts;
-    this.#verdicts = [];
-    for (const verdict of verdicts) {
+    for (const [key, verdict] of [...this.#verdicts]) {
       const error = await verdict;
-      if (error) throw error;
+      this.#verdicts.delete(key);
+      if (error) {
+        this.#pipelines.delete(key);
+        throw error;
+      }
     }
   }
 
-  #compile(file: WgslFile, kernel: SpecializedKernel): Pipeline {
+  #compile(file: WgslFile, kernel: SpecializedKernel, key: string): Pipeline {
     const { device, profile } = this.#opened;
     checkLimits(file, kernel, profile.limits);
     const missing = kernel.usesSubgroups && !profile.hasSubgroups
@@ -96,7 +100,7 @@ export class PipelineCache {
       layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, entryPoint: kernel.entryPoint },
     });
-    this.#verdicts.push(verdict(file, module, device.popErrorScope()));
+    this.#verdicts.set(key, verdict(file, module, device.popErrorScope()));
     return { kernel, compute, layout, layoutId: id };
   }
 

@@ -1,0 +1,29 @@
+/**
+ * WebGPU compute kernels for StableLM, with the references that they are verified against.
+ *
+ * Importing this module compiles nothing and touches no GPU; `GpuBackend.create()` does the first, and
+ * the first run of an op compiles its kernel.
+ *
+ * @module
+ */
+
+export * from "./kernels/mod.ts";
+export type { Backend } from "./runtime/backend.ts";
+export type { MemoryUse } from "./runtime/buffers.ts";
+export { compare, type Comparison, coordinates, ulp } from "./runtime/compare.ts";
+export { CpuBackend } from "./runtime/cpu_backend.ts";
+export type { DeviceLimits, DeviceOptions, DeviceProfile } from "./runtime/device.ts";
+export * from "./runtime/errors.ts";
+export { GpuBackend, GpuTensor, type RunOptions } from "./runtime/gpu_backend.ts";
+export * from "./runtime/op.ts";
+export { drawInputs, drawTensor, Random } from "./runtime/random.ts";
+export * from "./runtime/tensor.ts";
+export type { TimerName, Timing } from "./runtime/timing.ts";
+export { judgeVariants, type VariantVerdict } from "./runtime/variants.ts";
+export {
+  freshSeed,
+  verifyKernel,
+  type VerifyOptions,
+  type VerifyResult,
+} from "./runtime/verify.ts";
+export type { WgslFile } from "./runtime/wgsl.ts";

@@ -1,0 +1,294 @@
+/** The GPU backend: what it checks, counts, caches and reports. */
+
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import {
+  CpuBackend,
+  GpuBackend,
+  GpuDeviceLostError,
+  GpuFeatureError,
+  GpuLimitError,
+  GpuShaderError,
+  GpuUnavailableError,
+  GpuValidationError,
+  HostTensor,
+  KernelArgumentError,
+  type Op,
+} from "../mod.ts";
+import { uploadBytes } from "../runtime/buffers.ts";
+import { sharedBackend } from "./device.ts";
+
+interface DoubleAttributes {
+  readonly factor: number;
+}
+
+/** y = factor · x, with the WGSL left open so that tests can break it. */
+function scaling(
+  text = GOOD,
+  constants: Record<string, number> = { WIDTH: 64 },
+): Op<"x", "y", DoubleAttributes> {
+  return {
+    name: "scaling",
+    summary: "y = factor · x",
+    inputs: ["x"],
+    outputs: ["y"],
+    attributes: ["factor"],
+    infer: ({ x }) => ({ y: { shape: x.shape, dtype: x.dtype } }),
+    reference({ x }, { factor }, { y }) {
+      for (let i = 0; i < y.values.length; i++) y.values[i] = factor * x.values[i]!;
+    },
+    variants: [{
+      name: "naive",
+      summary: "one element per invocation",
+      supports: () => true,
+      plan: ({ x }, { factor }) => ({
+        dispatches: [{
+          kernel: { file: `scaling/${text.length}.wgsl`, text },
+          constants,
+          params: { factor, count: x.shape[0]! },
+          workgroups: [Math.ceil(x.shape[0]! / 64), 1, 1],
+        }],
+      }),
+    }],
+    work: () => ({ flop: 0, bytes: 0 }),
+    tolerance: () => ({ units: 1 }),
+    cases: [],
+    benchCases: () => [],
+  };
+}
+
+const GOOD = `// y = factor · x
+override WIDTH: u32; // invocations
+struct Params { factor: f32, count: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(WIDTH)
+fn scaling(@builtin(global_invocation_id) id: vec3<u32>) {
+  if (id.x < params.count) { y[id.x] = params.factor * x[id.x]; }
+}`;
+
+const numbers = (count: number) =>
+  HostTensor.from([count], Array.from({ length: count }, Math.sqrt));
+
+Deno.test("a chain of runs is recorded in order and read once", async () => {
+  const backend = await sharedBackend();
+  const op = scaling();
+  using x = backend.upload(HostTensor.from([3], [1, 2, 3]));
+  using a = backend.run(op, { x }, { factor: 2 }).y;
+  using b = backend.run(op, { x: a }, { factor: 3 }).y;
+  using c = backend.run(op, { x: b }, { factor: -1 }).y;
+  assertEquals(Array.from((await backend.read(c)).numbers), [-6, -12, -18]);
+});
+
+Deno.test("more runs than one parameter arena holds are all done", async () => {
+  const backend = await sharedBackend();
+  const op = scaling();
+  let x = backend.upload(HostTensor.from([1], [1]));
+  for (let i = 0; i < 1000; i++) {
+    const { y } = backend.run(op, { x }, { factor: i % 2 === 0 ? 2 : 0.5 });
+    x[Symbol.dispose]();
+    x = y;
+  }
+  assertEquals(Array.from((await backend.read(x)).numbers), [1]);
+  x[Symbol.dispose]();
+});
+
+Deno.test("an upload into a recycled buffer does not overtake recorded work", async () => {
+  using backend = await GpuBackend.create();
+  const op = scaling();
+  const x = backend.upload(HostTensor.from([4], [1, 2, 3, 4]));
+  using y = backend.run(op, { x }, { factor: 10 }).y;
+  x[Symbol.dispose]();
+  using other = backend.upload(HostTensor.from([4], [9, 9, 9, 9]));
+  assertEquals(Array.from((await backend.read(y)).numbers), [10, 20, 30, 40]);
+  assertEquals(Array.from((await backend.read(other)).numbers), [9, 9, 9, 9]);
+});
+
+Deno.test("bytes and tensors are counted and return to where they were", async () => {
+  using backend = await GpuBackend.create();
+  const op = scaling();
+  for (let round = 0; round < 3; round++) {
+    {
+      using x = backend.upload(numbers(1000));
+      using y = backend.run(op, { x }, { factor: 2 }).y;
+      using z = backend.zeros({ shape: [10], dtype: "f16" });
+      assertEquals(backend.memory.liveTensors, 3);
+      assert(backend.memory.liveBytes >= 8000);
+      await backend.read(y);
+      assertEquals(Array.from((await backend.read(z)).numbers), Array(10).fill(0));
+    }
+    assertEquals([backend.memory.liveBytes, backend.memory.liveTensors], [0, 0]);
+  }
+  const { pooledBytes } = backend.memory;
+  assert(pooledBytes > 0 && pooledBytes < 20_000, `${pooledBytes} bytes are pooled after 3 rounds`);
+});
+
+Deno.test("disposing twice gives a buffer back once", async () => {
+  using backend = await GpuBackend.create();
+  const x = backend.upload(numbers(10));
+  x[Symbol.dispose]();
+  x[Symbol.dispose]();
+  assertEquals(backend.memory.liveTensors, 0);
+});
+
+Deno.test("equal kernels are compiled once", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(10));
+  for (let i = 0; i < 5; i++) backend.run(scaling(), { x }, { factor: i }).y[Symbol.dispose]();
+  assertEquals(backend.pipelineCount, 1);
+  backend.run(scaling(GOOD, { WIDTH: 32 }), { x }, { factor: 1 }).y[Symbol.dispose]();
+  assertEquals(backend.pipelineCount, 2);
+});
+
+Deno.test("bad tensors are refused before any GPU call, and the backend goes on", async () => {
+  const backend = await sharedBackend();
+  using other = await GpuBackend.create();
+  const op = scaling();
+  using x = backend.upload(numbers(4));
+  using foreign = other.upload(numbers(4));
+  const gone = backend.upload(numbers(4));
+  gone[Symbol.dispose]();
+  const before = backend.memory;
+  const attributes = { factor: 1 };
+  const refused = (body: () => unknown, words: string) =>
+    assertThrows(body, KernelArgumentError, words);
+  refused(() => backend.run(op, { x: gone }, attributes), "x must not be disposed: f32[4]");
+  refused(() => backend.run(op, { x: foreign }, attributes), "must be a tensor of this backend");
+  refused(() => backend.run(op, {} as { x: typeof x }, attributes), "x must be given: undefined");
+  refused(
+    () => backend.run(op, { x, z: x } as { x: typeof x }, attributes),
+    "input z must be one of x: z",
+  );
+  refused(
+    () => backend.run(op, { x }, { factor: 1, speed: 2 } as DoubleAttributes),
+    "attribute speed must be one of factor: speed",
+  );
+  refused(() => backend.run(op, { x }, attributes, { variant: "fast" }), "one of naive: fast");
+  await assertRejects(() => backend.read(gone), KernelArgumentError, "must not be disposed");
+  assertEquals(backend.memory, before);
+  using y = backend.run(op, { x }, { factor: 2 }).y;
+  assertEquals((await backend.read(y)).shape, [4]);
+});
+
+Deno.test("a shader that does not compile is reported as file:line:column", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(4));
+  const broken = GOOD.replace("params.factor * x[id.x]", "params.factor * nothing[id.x]");
+  using y = backend.run(scaling(broken), { x }, { factor: 1 }).y;
+  const error = await assertRejects(() => backend.read(y), GpuShaderError, "nothing");
+  assertMatch(error.message, /scaling\/\d+\.wgsl:9:\d+/);
+});
+
+Deno.test("a kernel beyond the device's limits is refused, since Deno would run it", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(4));
+  const { maxComputeWorkgroupStorageSize: most } = backend.profile.limits;
+  const hungry = GOOD.replace(
+    "@compute",
+    `var<workgroup> tile: array<f32, ${most / 4 + 1}>;\n@compute`,
+  );
+  assertThrows(
+    () => backend.run(scaling(hungry), { x }, { factor: 1 }),
+    GpuLimitError,
+    `at most ${most} (maxComputeWorkgroupStorageSize): ${most + 16}`,
+  );
+  assertThrows(
+    () => backend.run(scaling(GOOD, { WIDTH: 2048 }), { x }, { factor: 1 }),
+    GpuLimitError,
+    "maxComputeInvocationsPerWorkgroup",
+  );
+  assertThrows(
+    () => backend.zeros({ shape: [2 ** 40], dtype: "f32" }),
+    GpuLimitError,
+    "maxBufferSize",
+  );
+});
+
+Deno.test("a kernel that needs a missing feature is refused by name", async () => {
+  using backend = await GpuBackend.create({ without: ["subgroups", "shader-f16"] });
+  assertEquals([backend.profile.hasSubgroups, backend.profile.hasF16], [false, false]);
+  using x = backend.upload(numbers(4));
+  const lanes = GOOD.replace("params.factor *", "subgroupAdd(params.factor) *");
+  assertThrows(
+    () => backend.run(scaling(lanes), { x }, { factor: 1 }),
+    GpuFeatureError,
+    "needs the feature subgroups",
+  );
+});
+
+Deno.test("no adapter is a GpuUnavailableError", async () => {
+  const gpu = { requestAdapter: () => Promise.resolve(null) } as unknown as GPU;
+  const error = await assertRejects(() => GpuBackend.create({ gpu }), GpuUnavailableError);
+  assertEquals(error.code, "gpu-unavailable");
+});
+
+Deno.test("an error that the device reports fails the next read", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(4));
+  backend.device.createBuffer({ size: 16, usage: 0x1 | 0x80 });
+  await assertRejects(() => backend.read(x), GpuValidationError);
+});
+
+Deno.test("a lost device fails runs and reads as such", async () => {
+  using backend = await GpuBackend.create();
+  const x = backend.upload(numbers(4));
+  backend.device.destroy();
+  await backend.device.lost;
+  await assertRejects(() => backend.read(x), GpuDeviceLostError);
+  assertThrows(() => backend.run(scaling(), { x }, { factor: 1 }), GpuDeviceLostError);
+});
+
+Deno.test("a disposed backend says so", async () => {
+  const backend = await GpuBackend.create();
+  backend[Symbol.dispose]();
+  assertThrows(() => backend.upload(numbers(1)), GpuDeviceLostError, "after dispose");
+});
+
+Deno.test("uploads with a bad range or a detached source throw instead of aborting", async () => {
+  const { device } = await sharedBackend();
+  const buffer = device.createBuffer({ size: 16, usage: 0x8 | 0x80 });
+  assertThrows(() => uploadBytes(device, buffer, 0, new Uint8Array(20)), RangeError, "16 bytes");
+  assertThrows(() => uploadBytes(device, buffer, 2, new Uint8Array(4)), RangeError);
+  const bytes = new Uint8Array(8);
+  bytes.buffer.transfer();
+  assertThrows(() => uploadBytes(device, buffer, 0, bytes), TypeError, "detached");
+  buffer.destroy();
+});
+
+Deno.test("an upload is whole in every size, also past one chunk", async () => {
+  const backend = await sharedBackend();
+  for (const count of [1, 3, 63, 5_000_003]) {
+    const bytes = HostTensor.from([count], new Float64Array(count).map((_, i) => i % 251), "f16");
+    using x = backend.upload(bytes);
+    const back = await backend.read(x);
+    assertEquals(back.bytes.length, bytes.bytes.length);
+    assert(back.bytes.every((byte, i) => byte === bytes.bytes[i]));
+  }
+});
+
+Deno.test("timing a pass reads the device's clock and grows with the work", async () => {
+  const backend = await sharedBackend();
+  const op = scaling();
+  using x = backend.upload(numbers(1 << 18));
+  const repeat = (count: number) =>
+    backend.time(() => {
+      for (let i = 0; i < count; i++) backend.run(op, { x }, { factor: 2 }).y[Symbol.dispose]();
+    });
+  await repeat(1);
+  const [few, many] = [await repeat(2), await repeat(60)];
+  assert(many.wallSeconds > few.wallSeconds);
+  if (backend.profile.hasTimestamps) assert(many.gpuSeconds! > 5 * few.gpuSeconds!);
+});
+
+Deno.test("the CPU backend rounds to the dtype and refuses like the GPU backend", async () => {
+  using backend = new CpuBackend();
+  const x = backend.upload(HostTensor.from([1], [1 / 3]));
+  const { y } = backend.run(scaling(), { x }, { factor: 3 });
+  assertEquals((await backend.read(y)).numbers[0], Math.fround(3 * Math.fround(1 / 3)));
+  x[Symbol.dispose]();
+  assertThrows(
+    () => backend.run(scaling(), { x }, { factor: 3 }),
+    KernelArgumentError,
+    "must not be disposed",
+  );
+});
