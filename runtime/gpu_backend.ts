@@ -17,6 +17,7 @@ import { type DeviceOptions, type DeviceProfile, openDevice, type OpenedDevice }
 import { GpuDeviceLostError, GpuValidationError, requireArgument } from "./errors.ts";
 import type { AnyOp, AnyVariant, Inputs, Op, Plan } from "./op.ts";
 import { PipelineCache } from "./pipeline.ts";
+import { bindingDtypes } from "./plan.ts";
 import { type BufferRange, Recorder } from "./recorder.ts";
 import {
   byteLength,
@@ -30,7 +31,7 @@ import {
   type Tensor,
   type TensorSpec,
 } from "./tensor.ts";
-import { PassTimer, type Timing } from "./timing.ts";
+import { PassTimer, type Timing, type TimingOptions } from "./timing.ts";
 import { chooseVariant } from "./variants.ts";
 import { snakeCase } from "./wgsl.ts";
 
@@ -177,8 +178,8 @@ export class GpuBackend implements Backend<GpuTensor> {
    * checked: `run` is the way in for users, this one is for harnesses that own their buffers.
    */
   launch(
-    op: AnyOp,
-    variant: AnyVariant,
+    op: Pick<AnyOp, "inputs" | "outputs">,
+    variant: Pick<AnyVariant, "plan">,
     inputs: Named<GpuTensor>,
     attributes: object,
     outputs: Named<GpuTensor>,
@@ -209,11 +210,34 @@ export class GpuBackend implements Backend<GpuTensor> {
     await this.#settle();
   }
 
-  /** Runs `record` in a pass of its own and measures it. */
-  async time(record: () => void): Promise<Timing> {
-    const timing = await this.#timer.measure(this.#recorder, record);
+  /** Launches with parameters that one timed pass can hold. */
+  get maxTimedDispatches(): number {
+    return this.#recorder.maxDispatches;
+  }
+
+  /**
+   * Runs `record` in a pass of its own and measures it.
+   *
+   * @throws {RangeError} If `record` dispatches more than {@linkcode maxTimedDispatches}
+   */
+  async time(record: () => void, options?: TimingOptions): Promise<Timing> {
+    this.#requireUsable();
+    const timing = await this.#timer.measure(this.#recorder, record, options);
     await this.#settle();
     return timing;
+  }
+
+  /**
+   * Compares the device's timestamps with the wall clock over about 0.3 s of passes made by `record`,
+   * and corrects later timings where they are off by more than 2 %.
+   *
+   * @returns true nanoseconds per tick; undefined without timestamps
+   */
+  async calibrate(record: () => void): Promise<number | undefined> {
+    this.#requireUsable();
+    const factor = await this.#timer.calibrate(this.#recorder, record);
+    await this.#settle();
+    return factor;
   }
 
   async read(tensor: GpuTensor): Promise<HostTensor> {
@@ -305,8 +329,8 @@ export class GpuBackend implements Backend<GpuTensor> {
   }
 
   #launch(
-    op: AnyOp,
-    variant: AnyVariant,
+    op: Pick<AnyOp, "inputs" | "outputs">,
+    variant: Pick<AnyVariant, "plan">,
     inputs: Named<GpuTensor>,
     attributes: object,
     outputs: Named<GpuTensor>,
@@ -330,16 +354,15 @@ export class GpuBackend implements Backend<GpuTensor> {
     }
   }
 
-  #record(op: AnyOp, plan: Plan, tensors: ReadonlyMap<string, GpuTensor>): void {
-    // Every name that a kernel may bind, whether this call has such a tensor or not: an absent one is
-    // typed f32, so that the kernel compiles.
-    const known: Record<string, Dtype> = {};
-    for (const name of [...op.inputs, ...op.outputs]) known[snakeCase(name)] = "f32";
-    for (const [name, tensor] of tensors) known[name] = tensor.dtype;
-    for (const { kernel, constants = {}, params = {}, workgroups, bind = {} } of plan.dispatches) {
+  #record(
+    op: Pick<AnyOp, "inputs" | "outputs">,
+    plan: Plan,
+    tensors: ReadonlyMap<string, GpuTensor>,
+  ): void {
+    for (const dispatch of plan.dispatches) {
+      const { kernel, constants = {}, params = {}, workgroups, bind = {} } = dispatch;
       const find = (binding: string) => tensors.get(snakeCase(bind[binding] ?? binding));
-      const dtypes = { ...known };
-      for (const binding in bind) dtypes[binding] = find(binding)?.dtype ?? "f32";
+      const dtypes = bindingDtypes(op, tensors, dispatch);
       const pipeline = this.#pipelines.get(kernel, constants, dtypes);
       const ranges = pipeline.kernel.bindings.map(({ name, access }) =>
         find(name)?.range ?? this.#absentRange(access)

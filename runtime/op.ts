@@ -32,7 +32,8 @@ export interface ReferenceOutput {
   readonly values: Float64Array;
   /**
    * The magnitude that the error of each element is measured against: for a sum, the sum of the
-   * absolute values of its terms. It starts as NaN; where it is left so, |value| is used.
+   * absolute values of its terms. It starts as NaN; where it is left so, |value| is used. 0 says that
+   * the element is a copy: only the value itself, rounded to the output's dtype, will do.
    */
   readonly scale: Float64Array;
 }
@@ -47,7 +48,8 @@ export interface Work {
 
 /**
  * How far a result may be from the f64 reference:
- * `|y − y64| ≤ units · 2⁻²⁴ · scale + absolute + rounding of the stored dtype`.
+ * `|y − y64| ≤ units · 2⁻²⁴ · scale + absolute + rounding of the stored dtype`. "exact" asks for y64
+ * rounded to the stored dtype, to nearest and ties to even, with the sign of a zero kept.
  */
 export type Tolerance = "exact" | {
   /** Multiples of f32's unit roundoff 2⁻²⁴, of the reference's scale. */

@@ -22,8 +22,11 @@ export interface BufferRange {
   readonly size: number;
 }
 
-/** Bytes of parameters that one submission may hold: 256 dispatches at an alignment of 256. */
-const ARENA_BYTES = 64 * 1024;
+/** Bytes of parameters that one submission may hold: 1024 dispatches at an alignment of 256. */
+const ARENA_BYTES = 256 * 1024;
+
+/** A `Params` struct of 32 fields, more than any kernel has. */
+const MOST_PARAM_BYTES = 128;
 
 /** Bind groups are dropped all at once above this number; a model's working set is far below. */
 const MAX_BIND_GROUPS = 16_384;
@@ -40,6 +43,7 @@ export class Recorder {
   #used = 0;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
+  #isTimed = false;
 
   /** @param opened the device to record for */
   constructor(opened: OpenedDevice) {
@@ -49,6 +53,12 @@ export class Recorder {
       size: ARENA_BYTES,
       usage: BUFFER_USAGE.uniform | BUFFER_USAGE.copyTarget,
     });
+  }
+
+  /** Dispatches that one submission holds at least; a further one submits those before it. */
+  get maxDispatches(): number {
+    const { minUniformBufferOffsetAlignment } = this.#opened.profile.limits;
+    return Math.floor(ARENA_BYTES / Math.max(minUniformBufferOffsetAlignment, MOST_PARAM_BYTES));
   }
 
   /** True if something was recorded since the last submit. */
@@ -100,6 +110,7 @@ export class Recorder {
     }
     device.queue.submit([encoder.finish()]);
     this.#encoder = this.#pass = undefined;
+    this.#isTimed = false;
     this.#used = 0;
   }
 
@@ -111,6 +122,7 @@ export class Recorder {
     this.submit();
     this.#encoder = this.#opened.device.createCommandEncoder();
     this.#pass = this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
+    this.#isTimed = true;
   }
 
   /** Forgets the bind groups that hold a buffer which is about to be destroyed. */
@@ -146,6 +158,11 @@ export class Recorder {
     const size = paramBytes(fields);
     let offset = Math.ceil(this.#used / alignment) * alignment;
     if (offset + size > ARENA_BYTES) {
+      if (this.#isTimed) {
+        throw new RangeError(
+          `Cannot time a pass: it must have at most ${this.maxDispatches} dispatches`,
+        );
+      }
       this.submit();
       offset = 0;
     }

@@ -12,6 +12,12 @@ import type { Recorder } from "./recorder.ts";
 /** Which clock a duration comes from. */
 export type TimerName = "timestamp" | "cpu" | "wall";
 
+/** How to measure a pass. */
+export interface TimingOptions {
+  /** Read the device's timestamps, where it has them; true unless given. It costs one more copy. */
+  readonly timestamps?: boolean;
+}
+
 /** Durations of one pass. */
 export interface Timing {
   /** Device time by timestamp queries; undefined without the feature. */
@@ -24,6 +30,12 @@ export interface Timing {
 
 /** Timestamps are read as nanoseconds unless a calibration says otherwise. */
 const NANOSECONDS = 1e-9;
+
+/** Least wall time that a calibration spans: the wait of about 11 ms is then a small part of it. */
+const CALIBRATION_SECONDS = 0.3;
+
+/** A factor this near 1 is the wall clock's own uncertainty. */
+const CALIBRATION_SLACK = 0.02;
 
 /** Times passes on one device. */
 export class PassTimer {
@@ -41,9 +53,48 @@ export class PassTimer {
    *
    * @param recorder where `record` leaves its dispatches
    */
-  async measure(recorder: Recorder, record: () => void): Promise<Timing> {
+  async measure(
+    recorder: Recorder,
+    record: () => void,
+    { timestamps = true }: TimingOptions = {},
+  ): Promise<Timing> {
+    const pass = await this.#run(recorder, record, timestamps);
+    const { ticks, wallSeconds, cpuSeconds } = pass;
+    return {
+      gpuSeconds: ticks && Number(ticks.end - ticks.begin) * this.#secondsPerTick,
+      wallSeconds,
+      cpuSeconds,
+    };
+  }
+
+  /**
+   * Compares the device's clock with the wall clock: runs `record` again and again, and divides the
+   * wall time between the first and the last start by the ticks between them. A factor that differs
+   * from 1 by more than 2 % is applied to every later measurement.
+   *
+   * @returns true nanoseconds per tick; undefined without timestamps
+   */
+  async calibrate(recorder: Recorder, record: () => void): Promise<number | undefined> {
+    if (!this.#opened.profile.hasTimestamps) return undefined;
+    // The first pass may compile, which would move its start.
+    await this.#run(recorder, record, true);
+    const first = await this.#run(recorder, record, true);
+    let last = first;
+    while (last.submittedAt - first.submittedAt < CALIBRATION_SECONDS) {
+      last = await this.#run(recorder, record, true);
+    }
+    const ticks = Number(last.ticks!.begin - first.ticks!.begin);
+    const factor = (last.submittedAt - first.submittedAt) / (ticks * NANOSECONDS);
+    if (!(Number.isFinite(factor) && factor > 0)) return undefined;
+    this.#secondsPerTick = NANOSECONDS * (Math.abs(factor - 1) > CALIBRATION_SLACK ? factor : 1);
+    return factor;
+  }
+
+  async #run(recorder: Recorder, record: () => void, timestamps: boolean): Promise<Pass> {
     const { device, profile } = this.#opened;
-    const queries = profile.hasTimestamps ? this.#queries ??= createQueries(device) : undefined;
+    const queries = timestamps && profile.hasTimestamps
+      ? this.#queries ??= createQueries(device)
+      : undefined;
     recorder.openTimedPass(
       queries && {
         querySet: queries.set,
@@ -53,24 +104,26 @@ export class PassTimer {
     );
     record();
     const cpuBefore = cpuSeconds();
-    const wallBefore = performance.now();
+    const submittedAt = performance.now() / 1000;
     recorder.submit((encoder) => {
       if (!queries) return;
       encoder.resolveQuerySet(queries.set, 0, 2, queries.resolve, 0);
       encoder.copyBufferToBuffer(queries.resolve, 0, queries.staging, 0, 16);
     });
-    await device.queue.onSubmittedWorkDone();
-    const wallSeconds = (performance.now() - wallBefore) / 1000;
+    // Either wait takes Deno 11 ms, so the map must serve as the wait where there is one.
+    if (queries) await queries.staging.mapAsync(1 /* GPUMapMode.READ */);
+    else await device.queue.onSubmittedWorkDone();
+    const wallSeconds = performance.now() / 1000 - submittedAt;
     const cpuAfter = cpuSeconds();
-    let gpuSeconds: number | undefined;
+    let ticks: Pass["ticks"];
     if (queries) {
-      await queries.staging.mapAsync(1 /* GPUMapMode.READ */);
       const [begin, end] = new BigUint64Array(queries.staging.getMappedRange().slice(0));
       queries.staging.unmap();
-      gpuSeconds = Number(end! - begin!) * this.#secondsPerTick;
+      ticks = { begin: begin!, end: end! };
     }
     return {
-      gpuSeconds,
+      ticks,
+      submittedAt,
       wallSeconds,
       cpuSeconds: cpuBefore === undefined || cpuAfter === undefined
         ? undefined
@@ -84,6 +137,13 @@ export class PassTimer {
     this.#queries?.resolve.destroy();
     this.#queries?.staging.destroy();
   }
+}
+
+interface Pass {
+  readonly ticks: { readonly begin: bigint; readonly end: bigint } | undefined;
+  readonly submittedAt: number;
+  readonly wallSeconds: number;
+  readonly cpuSeconds: number | undefined;
 }
 
 function createQueries(device: GPUDevice) {

@@ -170,7 +170,7 @@ function readParams(bare: string): ParamField[] {
  * The alias and the access functions of a binding whose element type is left to the tensor. 16-bit
  * inputs are unpacked from u32 words, which needs no feature; 16-bit outputs are f16 proper, since two
  * invocations may own the halves of one word. `quantizeToF16` rounds to nearest even where a plain
- * conversion may truncate.
+ * conversion may truncate, but may flush what is subnormal in f16.
  */
 function accessor(kernel: WgslFile, binding: Binding, dtype: Dtype | undefined): string {
   const { name, flexible, access } = binding;
@@ -217,7 +217,7 @@ const ACCESSORS: Readonly<Record<string, AccessorForm | undefined>> = {
   "f16 rw": {
     element: "f16",
     load: (name) => `f32(${name}[i])`,
-    store: "f16(quantizeToF16(v))",
+    store: "select(f16(v), f16(quantizeToF16(v)), abs(v) >= 0x1p-14f)",
   },
   "f16x4": {
     element: "vec2<u32>",
@@ -227,7 +227,7 @@ const ACCESSORS: Readonly<Record<string, AccessorForm | undefined>> = {
   "f16x4 rw": {
     element: "vec4<f16>",
     load: (name) => `vec4<f32>(${name}[i])`,
-    store: "vec4<f16>(quantizeToF16(v))",
+    store: "select(vec4<f16>(v), vec4<f16>(quantizeToF16(v)), abs(v) >= vec4<f32>(0x1p-14f))",
   },
   "bf16": {
     element: "u32",

@@ -68,3 +68,18 @@ Deno.test("compare() looks at the given rows only", () => {
   assert(compare(got, wanted, "exact", [1]).passed);
   assertEquals(compare(got, wanted, "exact", [1]).count, 2);
 });
+
+Deno.test("compare() with exact asks for the reference rounded to the stored dtype", () => {
+  const third = HostTensor.from([1], [1 / 3], "f16");
+  assert(compare(third, reference([1 / 3]), "exact").passed);
+  const below = HostTensor.from([1], [third.numbers[0]! - 2 ** -12], "f16");
+  assert(!compare(below, reference([1 / 3]), "exact").passed);
+  const zero = new HostTensor([1], new Float32Array([0]));
+  assert(!compare(zero, reference([-0]), "exact").passed);
+});
+
+Deno.test("compare() takes an element of scale 0 for a copy", () => {
+  const half = HostTensor.from([2], [1, 1 + 2 ** -10], "f16");
+  assert(!compare(half, reference([1, 1], 0), { units: 8 }).passed);
+  assert(compare(half, reference([1, 1 + 2 ** -10], 0), { units: 8 }).passed);
+});

@@ -52,7 +52,11 @@ fn running_sum(@builtin(workgroup_id) id: vec3<u32>) {
     }],
     work: () => ({ flop: 0, bytes: 0 }),
     tolerance: () => ({ units: 8, nmse: 1e-10 }),
-    cases: [{ name: "3 rows of 50", inputs: { x: { shape: [3, 50], dtype: "f32" } }, attributes: {} }],
+    cases: [{
+      name: "3 rows of 50",
+      inputs: { x: { shape: [3, 50], dtype: "f32" } },
+      attributes: {},
+    }],
     benchCases: () => [],
   };
 }
@@ -92,10 +96,6 @@ const wrong: Readonly<Record<string, readonly [body: string, reason: string]>> =
   "skips the last row": [`if (id.x + 1u < params.rows) { ${RIGHT} }`, "y[2, 0] was never written"],
   "is off by one": [RIGHT.replace("x[i]", "x[i + 1u]"), "of its bound"],
   "sums in f16": [RIGHT.replace("sum += x[i]", "sum = f32(f16(sum) + f16(x[i]))"), "of its bound"],
-  "writes past the end": [
-    `${RIGHT} if (id.x == 0u) { y[0] = y[0]; }`.replace("i < end", "i < end + 1u"),
-    "",
-  ],
   "gives NaN in one place": [
     `${RIGHT} if (id.x == 1u) { y[first + 7u] = bitcast<f32>(0x7fc00000u | (first & 1u)); }`,
     "y[1, 7] is NaN",
@@ -103,7 +103,6 @@ const wrong: Readonly<Record<string, readonly [body: string, reason: string]>> =
 };
 
 for (const [name, [body, reason]] of Object.entries(wrong)) {
-  if (reason === "") continue;
   Deno.test(`a kernel that ${name} fails`, async () => {
     const result = await verdict(runningSum(body));
     assertEquals(result.status, "fail");
@@ -114,12 +113,6 @@ for (const [name, [body, reason]] of Object.entries(wrong)) {
 Deno.test("a kernel that changes its input fails", async () => {
   const result = await verdict(runningSum(`${RIGHT} x[first] = 1.0;`, "read_write"));
   assertStringIncludes(result.reason, "input x was changed");
-});
-
-Deno.test("a kernel that writes outside its buffer leaves the guards intact or fails", async () => {
-  const op = runningSum(RIGHT.replace("i < end", "i < end + 1u"));
-  const result = await verdict(op);
-  assert(result.status === "pass" || result.reason.includes("memory around"), result.reason);
 });
 
 Deno.test("a kernel that builds on what is in its output fails", async () => {
@@ -133,10 +126,4 @@ Deno.test("a kernel that does not compile fails with its place", async () => {
   const result = await verdict(runningSum("sum = nothing;"));
   assertEquals(result.status, "fail");
   assertStringIncludes(result.reason, ".wgsl:10:");
-});
-
-Deno.test("a result may not depend on what the memory held before", async () => {
-  const peek = `${RIGHT} if (bitcast<u32>(x[arrayLength(&x)]) == 7u) { y[0] = 0.0; }`;
-  const result = await verdict(runningSum(peek));
-  assertEquals(result.status, "pass", "reads past the end are harmless and unseen");
 });

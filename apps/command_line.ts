@@ -1,0 +1,366 @@
+/**
+ * What every command shares: options from one table, exit statuses, errors in one line, Ctrl-C.
+ *
+ * A command describes itself in a {@linkcode CommandSpec} and hands it to {@linkcode runCommand},
+ * which reads the arguments, prints `--help`, calls the command and turns whatever happened into an
+ * exit status:
+ *
+ * ```ts ignore
+ * Deno.exit(await runCommand(SPEC, async ({ operands, options }, signal) => EXIT.ok));
+ * ```
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { KernelsError } from "../runtime/errors.ts";
+
+/** Exit statuses, the same for every command. */
+export const EXIT = {
+  /** All is well. */
+  ok: 0,
+  /** A check failed, or something became slower. */
+  failed: 1,
+  /** The command line is wrong, or a file that it names cannot be used. */
+  usage: 2,
+  /** No WebGPU adapter. */
+  noGpu: 4,
+  /** The device refused or was lost. */
+  gpuFault: 5,
+  /** A mistake in this program. */
+  internal: 70,
+  /** Ctrl-C. */
+  interrupted: 130,
+} as const;
+
+/** The command line is wrong; the message says how, in one line. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** One option of a command: a flag, or something that takes a value. */
+export type OptionSpec =
+  | {
+    /** Present or not. */
+    readonly type: "flag";
+    /** What it does. */
+    readonly summary: string;
+  }
+  | {
+    /** Takes text. */
+    readonly type: "text";
+    /** Placeholder in the help, as in `--json FILE`. */
+    readonly value: string;
+    /** What it does. */
+    readonly summary: string;
+    /** The values that it may have; any unless given. */
+    readonly choices?: readonly string[];
+  }
+  | {
+    /** Takes a whole number. */
+    readonly type: "integer";
+    /** Placeholder in the help. */
+    readonly value: string;
+    /** What it does. */
+    readonly summary: string;
+    /** Least value. */
+    readonly least: number;
+    /** Greatest value. */
+    readonly most: number;
+  };
+
+/** What a command takes. */
+export interface CommandSpec<Options extends Readonly<Record<string, OptionSpec>>> {
+  /** Name of the task: `bench`. */
+  readonly name: string;
+  /** What it does, in one sentence. */
+  readonly summary: string;
+  /** Arguments without a name; none are taken unless this is given. */
+  readonly operands?: {
+    /** Placeholder in the help: `op`. */
+    readonly name: string;
+    /** What they are. */
+    readonly summary: string;
+    /** The values that they may have; any unless given. */
+    readonly choices?: readonly string[];
+    /** How many there may be; any number unless given. */
+    readonly most?: number;
+  };
+  /** Options by name, without the dashes; `help` is added to them. */
+  readonly options: Options;
+  /** Lines that the help ends with. */
+  readonly notes?: readonly string[];
+}
+
+/** A command line that was read without fault. */
+export interface ParsedCommand<Options extends Readonly<Record<string, OptionSpec>>> {
+  /** Arguments without a name, in order. */
+  readonly operands: readonly string[];
+  /** A value per option: a boolean for a flag, undefined where another was not given. */
+  readonly options: {
+    readonly [name in keyof Options]: Options[name]["type"] extends "flag" ? boolean
+      : Options[name]["type"] extends "integer" ? number | undefined
+      : string | undefined;
+  };
+  /** `--help` was among the arguments. */
+  readonly help: boolean;
+}
+
+const HELP: OptionSpec = { type: "flag", summary: "print this and stop" };
+
+/**
+ * Reads a command line.
+ *
+ * @throws {UsageError} If an option or an operand is unknown, a value is missing, malformed or out of
+ * range, or an option is given twice
+ */
+export function parseCommandLine<Options extends Readonly<Record<string, OptionSpec>>>(
+  spec: CommandSpec<Options>,
+  args: readonly string[],
+): ParsedCommand<Options> {
+  const table: Readonly<Record<string, OptionSpec>> = { ...spec.options, help: HELP };
+  const { positionals, tokens } = parseStrictly(spec, table, args);
+  const values: Record<string, boolean | number | string | undefined> = {};
+  for (const name in table) values[name] = table[name]!.type === "flag" ? false : undefined;
+  const seen = new Set<string>();
+  for (const token of tokens) {
+    if (token.kind !== "option") continue;
+    if (seen.has(token.name)) throw new UsageError(`--${token.name} must be given once: twice`);
+    seen.add(token.name);
+    values[token.name] = readValue(token.name, table[token.name]!, token.value);
+  }
+  const { operands } = spec;
+  if (operands === undefined && positionals.length > 0) {
+    throw new UsageError(`${spec.name} takes options only: ${quote(positionals[0]!)}`);
+  }
+  if (positionals.length > (operands?.most ?? Infinity)) {
+    throw new UsageError(`at most ${operands!.most} ${operands!.name}: ${positionals.join(" ")}`);
+  }
+  if (operands?.choices) {
+    for (const operand of positionals) requireChoice(operands.name, operand, operands.choices);
+  }
+  return {
+    operands: positionals,
+    options: values as ParsedCommand<Options>["options"],
+    help: values.help === true,
+  };
+}
+
+/**
+ * Throws a {@linkcode UsageError} that names the nearest choices unless `value` is one of them.
+ *
+ * @param what the thing that has the value: `op`, `--shapes`
+ */
+export function requireChoice(what: string, value: string, choices: readonly string[]): void {
+  if (choices.includes(value)) return;
+  throw new UsageError(`unknown ${what} ${quote(value)}: ${suggest(value, choices)}`);
+}
+
+/** The help of a command, made from its option table. */
+export function helpText(spec: CommandSpec<Readonly<Record<string, OptionSpec>>>): string {
+  const { operands } = spec;
+  const rows = Object.entries({ ...spec.options, help: HELP }).map(([name, option]) => [
+    option.type === "flag" ? `--${name}` : `--${name} ${option.value}`,
+    option.summary +
+    (option.type === "text" && option.choices && !option.value.includes("|")
+      ? `: ${option.choices.join(", ")}`
+      : ""),
+  ]);
+  if (operands) {
+    const choices = operands.choices ? `: ${operands.choices.join(", ")}` : "";
+    rows.unshift([`${operands.name}…`, operands.summary + choices]);
+  }
+  const width = Math.max(...rows.map(([left]) => left!.length)) + 2;
+  const lines = rows.map(([left, right]) =>
+    `  ${left!.padEnd(width)}${wrap(right!, 98 - width, " ".repeat(width + 2))}`
+  );
+  return [
+    `${spec.summary}`,
+    "",
+    `Usage: deno task ${spec.name}${operands ? ` [${operands.name}…]` : ""} [options]`,
+    "",
+    ...lines,
+    ...(spec.notes ? ["", ...spec.notes] : []),
+  ].join("\n");
+}
+
+/**
+ * Runs a command and gives its exit status. `main` gets a signal that Ctrl-C aborts: it should leave
+ * what it has in order and return. A second Ctrl-C ends the process at once.
+ *
+ * @param main does the work and returns the exit status
+ * @param args the arguments; the process's own unless given
+ */
+export async function runCommand<Options extends Readonly<Record<string, OptionSpec>>>(
+  spec: CommandSpec<Options>,
+  main: (command: ParsedCommand<Options>, signal: AbortSignal) => Promise<number>,
+  args: readonly string[] = Deno.args,
+): Promise<number> {
+  const controller = new AbortController();
+  const interrupt = () => {
+    if (controller.signal.aborted) Deno.exit(EXIT.interrupted);
+    controller.abort();
+  };
+  Deno.addSignalListener("SIGINT", interrupt);
+  try {
+    const command = parseCommandLine(spec, args);
+    if (command.help) {
+      console.log(helpText(spec));
+      return EXIT.ok;
+    }
+    const status = await main(command, controller.signal);
+    return controller.signal.aborted ? EXIT.interrupted : status;
+  } catch (error) {
+    if (controller.signal.aborted) return EXIT.interrupted;
+    const { status, message } = explain(spec.name, error);
+    console.error(`error: ${message}`);
+    return status;
+  } finally {
+    Deno.removeSignalListener("SIGINT", interrupt);
+  }
+}
+
+/** The exit status that an error stands for, and what to print. */
+export function explain(command: string, error: unknown): { status: number; message: string } {
+  const message = oneLine(error instanceof Error ? error.message : String(error));
+  if (error instanceof UsageError) {
+    return { status: EXIT.usage, message: `${message} (deno task ${command} --help)` };
+  }
+  if (error instanceof KernelsError) {
+    if (error.code === "gpu-unavailable") return { status: EXIT.noGpu, message };
+    const isGpu = error.code.startsWith("gpu-");
+    return { status: isGpu ? EXIT.gpuFault : EXIT.usage, message };
+  }
+  if (
+    error instanceof Deno.errors.NotCapable || FILE_ERRORS.some((kind) => error instanceof kind)
+  ) {
+    return { status: EXIT.usage, message };
+  }
+  const place = error instanceof Error ? /[\w./-]+\.ts:\d+:\d+/.exec(error.stack ?? "")?.[0] : "";
+  return {
+    status: EXIT.internal,
+    message: `a mistake in ${command}, please report it: ${message}${place ? ` at ${place}` : ""}`,
+  };
+}
+
+/** What a file that the command line names can do wrong. */
+const FILE_ERRORS = [
+  Deno.errors.NotFound,
+  Deno.errors.PermissionDenied,
+  Deno.errors.IsADirectory,
+  Deno.errors.NotADirectory,
+] as const;
+
+/**
+ * The choices most like `value`, as a phrase: "did you mean …?", or all of them where none is near.
+ */
+export function suggest(value: string, choices: readonly string[]): string {
+  const most = Math.max(2, Math.floor(value.length / 2));
+  const near = choices
+    .map((choice) => ({ choice, distance: editDistance(value.toLowerCase(), choice) }))
+    .filter(({ choice, distance }) => distance <= most && distance < choice.length)
+    .sort((a, b) => a.distance - b.distance)
+    .slice(0, 3)
+    .map(({ choice }) => choice);
+  return near.length > 0
+    ? `did you mean ${near.join(", ")}?`
+    : `must be one of ${choices.join(", ")}`;
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`. */
+export function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replace = last[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let best = Math.min(replace, last[j]! + 1, row[j - 1]! + 1);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        best = Math.min(best, beforeLast[j - 2]! + 1);
+      }
+      row.push(best);
+    }
+    beforeLast = last;
+    last = row;
+  }
+  return last[b.length]!;
+}
+
+function parseStrictly(
+  spec: CommandSpec<Readonly<Record<string, OptionSpec>>>,
+  table: Readonly<Record<string, OptionSpec>>,
+  args: readonly string[],
+) {
+  const options = Object.fromEntries(
+    Object.entries(table).map(([name, { type }]) =>
+      [name, { type: type === "flag" ? "boolean" as const : "string" as const }] as const
+    ),
+  );
+  try {
+    const allowPositionals = true;
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals, tokens: true });
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    const name = /'--?([^' ]+)/.exec(message)?.[1] ?? "";
+    const option = table[name];
+    if (code === "ERR_PARSE_ARGS_UNKNOWN_OPTION") {
+      const written = args.find((arg) => arg.replace(/^--?/, "").startsWith(name)) ?? `--${name}`;
+      const names = Object.keys(table).map((known) => `--${known}`);
+      throw new UsageError(
+        `unknown option ${quote(written.replace(/=.*/s, ""))}: ${suggest(`--${name}`, names)}`,
+      );
+    }
+    if (code === "ERR_PARSE_ARGS_INVALID_OPTION_VALUE" && option) {
+      throw new UsageError(
+        option.type === "flag"
+          ? `--${name} takes no value`
+          : `--${name} needs a value: --${name} ${option.value}`,
+      );
+    }
+    throw new UsageError(`${spec.name}: ${oneLine(message)}`);
+  }
+}
+
+function readValue(
+  name: string,
+  option: OptionSpec,
+  value: string | undefined,
+): boolean | number | string {
+  if (option.type === "flag") return true;
+  if (value === undefined || value === "") {
+    throw new UsageError(`--${name} needs a value: --${name} ${option.value}`);
+  }
+  if (option.type === "text") {
+    if (option.choices) requireChoice(`--${name}`, value, option.choices);
+    return value;
+  }
+  const number = /^-?\d{1,15}$/.test(value) ? Number(value) : NaN;
+  if (!(number >= option.least && number <= option.most)) {
+    throw new UsageError(
+      `--${name} must be a whole number from ${option.least} to ${option.most}: ${quote(value)}`,
+    );
+  }
+  return number;
+}
+
+/** Shows an argument without letting it write to the terminal more than its letters. */
+function quote(value: string): string {
+  const text = JSON.stringify(value);
+  return text.length <= 60 ? text : `${text.slice(0, 57)}…"`;
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, " ").trim();
+}
+
+function wrap(text: string, width: number, indent: string): string {
+  const lines: string[] = [""];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1)!;
+    if (line === "") lines[lines.length - 1] = word;
+    else if (line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(word);
+  }
+  return lines.join(`\n${indent}`);
+}
