@@ -8,7 +8,7 @@
  */
 
 export * from "./kernels/mod.ts";
-export type { Backend } from "./runtime/backend.ts";
+export type { Backend, Named } from "./runtime/backend.ts";
 export type { MemoryUse } from "./runtime/buffers.ts";
 export { compare, type Comparison, coordinates, ulp } from "./runtime/compare.ts";
 export { CpuBackend } from "./runtime/cpu_backend.ts";
@@ -17,8 +17,9 @@ export * from "./runtime/errors.ts";
 export { GpuBackend, GpuTensor, type RunOptions } from "./runtime/gpu_backend.ts";
 export * from "./runtime/op.ts";
 export { drawInputs, drawTensor, Random } from "./runtime/random.ts";
+export type { BufferRange } from "./runtime/recorder.ts";
 export * from "./runtime/tensor.ts";
-export type { TimerName, Timing } from "./runtime/timing.ts";
+export type { TimerName, Timing, TimingOptions } from "./runtime/timing.ts";
 export { judgeVariants, type VariantVerdict } from "./runtime/variants.ts";
 export {
   freshSeed,

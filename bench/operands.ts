@@ -75,7 +75,9 @@ export class WorkingSet implements Disposable {
   private constructor(backend: GpuBackend, op: AnyOp, operands: Operand[]) {
     const { isSoftware, limits } = backend.profile;
     const kind = isSoftware ? "software" : "hardware";
-    const strides = operands.map(({ spec }) => stride(spec, limits.minStorageBufferOffsetAlignment));
+    const strides = operands.map(({ spec }) =>
+      stride(spec, limits.minStorageBufferOffsetAlignment)
+    );
     const once = strides.reduce((sum, bytes) => sum + bytes, 0);
     this.copies = Math.max(
       1,

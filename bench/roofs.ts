@@ -38,6 +38,9 @@ interface Probe {
 }
 
 const WORKGROUP_SIZE = 256;
+/** Subgroups of current software rasterisers have eight lanes. */
+const SOFTWARE_LANES = 8;
+
 const MIB = 1024 * 1024;
 
 /** Multiply-adds of one invocation in a round of either FMA probe, times two operations. */
@@ -68,9 +71,17 @@ function probes({ profile }: GpuBackend): Probe[] {
   const room = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
   const bytes = largestPowerOfTwo(Math.min(room, (isSoftware ? 32 : 256) * MIB));
   const elements = bytes / 4;
-  const memoryWorkgroups = isSoftware ? 64 : 4096;
-  const stride = memoryWorkgroups * WORKGROUP_SIZE;
-  const memory = { inputElements: elements, workgroups: memoryWorkgroups, unit: "byte/s" } as const;
+  const lanes = isSoftware ? SOFTWARE_LANES : WORKGROUP_SIZE;
+  const workgroups = isSoftware ? 4096 : 2048;
+  const invocations = workgroups * lanes;
+  const memory = {
+    unit: "byte/s" as const,
+    constants: { WORKGROUP_SIZE: lanes },
+    // Four loads of four elements a round.
+    params: { rounds: elements / 16 / invocations },
+    workgroups,
+    inputElements: elements,
+  };
   return [
     fma("f32", fmaF32),
     ...hasF16 ? [fma("f16", fmaF16)] : [],
@@ -79,19 +90,15 @@ function probes({ profile }: GpuBackend): Probe[] {
       name: "read",
       summary: `read of ${bytes / MIB} MiB`,
       kernel: { file: "roofs/read.wgsl", text: read },
-      constants: { WORKGROUP_SIZE },
-      params: { stride, rounds: elements / 16 / stride },
-      outputElements: stride,
+      outputElements: invocations,
       work: bytes,
-      isRight: (value) => value === 6 * elements / 4 / stride,
+      isRight: (value) => value === 6 * elements / 4 / invocations,
     },
     {
       ...memory,
       name: "copy",
       summary: `copy of ${bytes / MIB} MiB, read and written bytes`,
       kernel: { file: "roofs/copy.wgsl", text: copy },
-      constants: { WORKGROUP_SIZE },
-      params: { stride, rounds: elements / 4 / stride },
       outputElements: elements,
       work: 2 * bytes,
       isRight: (value, index) => value === index % 4,
@@ -227,4 +234,3 @@ function pattern(count: number): Float32Array<ArrayBuffer> {
 function largestPowerOfTwo(most: number): number {
   return 2 ** Math.floor(Math.log2(most));
 }
-

@@ -190,9 +190,10 @@ export function parseJson(text: string, file: string): BenchReport {
   require(Array.isArray(rows), "rows must be a list", rows);
   for (const row of rows!) {
     const { seconds } = row ?? {};
-    const isTimed = seconds && [seconds.median, seconds.p10, seconds.p90].every((value) =>
-      typeof value === "number" && value > 0
-    );
+    const isTimed = seconds &&
+      [seconds.median, seconds.p10, seconds.p90].every((value) =>
+        typeof value === "number" && value > 0
+      );
     require(
       [row?.op, row?.case, row?.variant].every((name) => typeof name === "string") &&
         (seconds === null || isTimed === true),

@@ -67,6 +67,7 @@ export class CpuBackend implements Backend<HostTensor> {
     return Promise.resolve(this.upload(tensor));
   }
 
+  /** Does nothing: host memory is collected. */
   [Symbol.dispose](): void {}
 }
 

@@ -19,13 +19,13 @@ export type ErrorCode =
 
 /** Base of every error that this library throws on purpose. */
 export class KernelsError extends Error {
-  override readonly name: string = "KernelsError";
   /** Stable identifier, safe to compare against. */
   readonly code: ErrorCode;
 
-  /** @param code stable identifier @param message action, rule and value */
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+  /** Takes the identifier and a message of the form "action: rule: value". */
+  constructor(code: ErrorCode, message: string) {
+    super(message);
+    this.name = new.target.name;
     this.code = code;
   }
 }
@@ -47,11 +47,10 @@ export interface ArgumentFault {
  * state unchanged.
  */
 export class KernelArgumentError extends KernelsError {
-  override readonly name = "KernelArgumentError";
   /** Op, argument, rule and value, for programs that want to show them in their own way. */
   readonly fault: ArgumentFault;
 
-  /** @param fault op, argument, rule and value */
+  /** Takes op, argument, rule and value, of which it makes the message. */
   constructor(fault: ArgumentFault) {
     super(
       "kernel-argument",
@@ -63,8 +62,7 @@ export class KernelArgumentError extends KernelsError {
 
 /** No WebGPU adapter could be had. */
 export class GpuUnavailableError extends KernelsError {
-  override readonly name = "GpuUnavailableError";
-  /** @param message what was tried and what to do */
+  /** Takes the message: what was tried and what to do. */
   constructor(message: string) {
     super("gpu-unavailable", message);
   }
@@ -72,8 +70,7 @@ export class GpuUnavailableError extends KernelsError {
 
 /** The device lacks a feature that the call needs. */
 export class GpuFeatureError extends KernelsError {
-  override readonly name = "GpuFeatureError";
-  /** @param message action, feature needed, features present */
+  /** Takes the message: action, feature needed, features present. */
   constructor(message: string) {
     super("gpu-feature", message);
   }
@@ -81,8 +78,7 @@ export class GpuFeatureError extends KernelsError {
 
 /** A size is above a limit of the device. */
 export class GpuLimitError extends KernelsError {
-  override readonly name = "GpuLimitError";
-  /** @param message action, limit, size */
+  /** Takes the message: action, limit, size. */
   constructor(message: string) {
     super("gpu-limit", message);
   }
@@ -90,8 +86,7 @@ export class GpuLimitError extends KernelsError {
 
 /** The device could not allocate memory. */
 export class GpuOutOfMemoryError extends KernelsError {
-  override readonly name = "GpuOutOfMemoryError";
-  /** @param message action and bytes asked for */
+  /** Takes the message: action and bytes asked for. */
   constructor(message: string) {
     super("gpu-out-of-memory", message);
   }
@@ -99,8 +94,7 @@ export class GpuOutOfMemoryError extends KernelsError {
 
 /** A kernel's WGSL does not compile; the message starts with `file.wgsl:line:column`. */
 export class GpuShaderError extends KernelsError {
-  override readonly name = "GpuShaderError";
-  /** @param message place and the compiler's first line */
+  /** Takes the message: place and the compiler's first line. */
   constructor(message: string) {
     super("gpu-shader", message);
   }
@@ -108,8 +102,7 @@ export class GpuShaderError extends KernelsError {
 
 /** The device reported a validation error; results since the last read must not be used. */
 export class GpuValidationError extends KernelsError {
-  override readonly name = "GpuValidationError";
-  /** @param message the device's own words */
+  /** Takes the message: the device's own words. */
   constructor(message: string) {
     super("gpu-validation", message);
   }
@@ -117,8 +110,7 @@ export class GpuValidationError extends KernelsError {
 
 /** The device is gone; build a new backend. */
 export class GpuDeviceLostError extends KernelsError {
-  override readonly name = "GpuDeviceLostError";
-  /** @param message reason given by the device */
+  /** Takes the message: reason given by the device. */
   constructor(message: string) {
     super("gpu-device-lost", message);
   }
@@ -126,8 +118,7 @@ export class GpuDeviceLostError extends KernelsError {
 
 /** A file of reference outputs is damaged or does not describe a case. */
 export class ReferenceFileError extends KernelsError {
-  override readonly name = "ReferenceFileError";
-  /** @param message file, rule and value */
+  /** Takes the message: file, rule and value. */
   constructor(message: string) {
     super("reference-file", message);
   }

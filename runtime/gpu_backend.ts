@@ -46,7 +46,7 @@ export class GpuTensor implements Tensor {
   readonly range: BufferRange;
   #release: (() => void) | undefined;
 
-  /** @param release called once, when the tensor is disposed */
+  /** Made by a backend. `release` is called once, when the tensor is disposed. */
   constructor(backend: GpuBackend, spec: TensorSpec, range: BufferRange, release: () => void) {
     this.backend = backend;
     this.shape = spec.shape;
@@ -56,10 +56,12 @@ export class GpuTensor implements Tensor {
     this.#release = release;
   }
 
+  /** True once the bytes went back to the pool. */
   get disposed(): boolean {
     return this.#release === undefined;
   }
 
+  /** Gives the bytes back; work that was recorded before may still use them. */
   [Symbol.dispose](): void {
     this.#release?.();
     this.#release = undefined;

@@ -15,7 +15,7 @@ export class Random {
   #c: number;
   #counter = 1;
 
-  /** @param seed any 32-bit number @param stream text that tells streams of one seed apart */
+  /** Takes a 32-bit seed, and text that tells the streams of one seed apart. */
   constructor(seed: number, stream = "") {
     let hash = 2166136261; // FNV-1a
     for (let i = 0; i < stream.length; i++) {

@@ -193,6 +193,7 @@ export class HostTensor implements Tensor {
     return this.#values === undefined;
   }
 
+  /** Lets go of the elements. */
   [Symbol.dispose](): void {
     this.#values = undefined;
   }

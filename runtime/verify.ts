@@ -76,11 +76,15 @@ export async function* verifyKernel<
 ): AsyncGenerator<VerifyResult> {
   const untyped = op as unknown as AnyOp;
   const seed = options.seed ?? freshSeed();
-  const cases = options.cases ?? untyped.cases;
+  const { cases = untyped.cases, maxRows = Infinity } = options;
   for (const testCase of cases) {
+    const inputs = drawInputs(untyped, testCase, seed);
+    const references = new Map<number, Record<string, ReferenceOutput>>();
     for (const variant of untyped.variants) {
       if (options.variants && !options.variants.includes(variant.name)) continue;
-      yield await verifyCase(backend, untyped, variant, testCase, seed, options.maxRows);
+      const named = { family: "normal" as const, ...testCase };
+      const details = { maxRows, references };
+      yield await verifyTensors(backend, untyped, variant, named, inputs, seed, details);
     }
   }
 }
@@ -88,26 +92,6 @@ export async function* verifyKernel<
 /** A seed that differs from run to run; it is printed, so that a run can be repeated. */
 export function freshSeed(): number {
   return crypto.getRandomValues(new Uint32Array(1))[0]!;
-}
-
-/** Verifies one variant on one case. */
-export async function verifyCase(
-  backend: GpuBackend,
-  op: AnyOp,
-  variant: AnyVariant,
-  testCase: AnyCase,
-  seed: number,
-  maxRows = Infinity,
-): Promise<VerifyResult> {
-  return await verifyTensors(
-    backend,
-    op,
-    variant,
-    { name: testCase.name, attributes: testCase.attributes, family: testCase.family ?? "normal" },
-    drawInputs(op, testCase, seed),
-    seed,
-    { maxRows },
-  );
 }
 
 /** A case whose inputs are already there. */
@@ -120,11 +104,17 @@ export interface TensorCase {
   readonly family: NonNullable<AnyCase["family"]>;
 }
 
-/**
- * Verifies one variant on given inputs, against the op's reference or against given outputs.
- *
- * @param expected outputs to compare with in place of the reference's
- */
+/** What else {@linkcode verifyTensors} may be told. */
+export interface VerifyDetails {
+  /** Compare at most this many rows of each output; all unless given. */
+  readonly maxRows?: number;
+  /** Outputs to compare with in place of the reference's. */
+  readonly expected?: Named<HostTensor>;
+  /** Keeps the reference of these inputs for the next variant, by number of rows. */
+  readonly references?: Map<number, Record<string, ReferenceOutput>>;
+}
+
+/** Verifies one variant on given inputs, against the op's reference or against given outputs. */
 export async function verifyTensors(
   backend: GpuBackend,
   op: AnyOp,
@@ -132,7 +122,7 @@ export async function verifyTensors(
   testCase: TensorCase,
   inputs: Named<HostTensor>,
   seed: number,
-  { maxRows = Infinity, expected }: { maxRows?: number; expected?: Named<HostTensor> } = {},
+  { maxRows = Infinity, expected, references }: VerifyDetails = {},
 ): Promise<VerifyResult> {
   const { attributes, family } = testCase;
   const result = (
@@ -169,7 +159,9 @@ export async function verifyTensors(
   const names = Object.keys(first.outputs);
   const rowCount = Math.max(...names.map((name) => rowsOf(specs[name]!.shape)));
   const rows = sampleRows(rowCount, maxRows, new Random(seed, "rows"));
-  const reference = runReference(op, inputs, attributes, specs, rows);
+  const reference = references?.get(maxRows) ??
+    runReference(op, inputs, attributes, specs, rows);
+  references?.set(maxRows, reference);
   const tolerance = op.tolerance(inputs, attributes, family);
   const comparisons: Record<string, Comparison> = {};
   let reason = "";
@@ -195,7 +187,7 @@ export async function verifyTensors(
  * Compares with outputs that some other system computed. They are rounded too, so each side may use
  * the whole bound.
  */
-export function compareWithGiven(
+function compareWithGiven(
   output: HostTensor,
   given: HostTensor,
   reference: ReferenceOutput,
@@ -210,7 +202,8 @@ export function compareWithGiven(
   return compare(output, { ...reference, values: Float64Array.from(given.numbers) }, both, rows);
 }
 
-function describeMiss(name: string, miss: Comparison): string {
+/** A miss in words: where, what was got, what was wanted, by how much. */
+export function describeMiss(name: string, miss: Comparison): string {
   const place = `${name}[${miss.worstIndex.join(", ")}]`;
   if (miss.misses === 0) return `${name}: NMSE is ${miss.nmseShare.toFixed(2)} of its gate`;
   return `${place} is ${miss.got}, wanted ${miss.wanted}: ` +

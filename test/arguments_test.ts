@@ -15,7 +15,7 @@ import {
   elementCount,
   type GpuBackend,
   type GpuTensor,
-  HostTensor,
+  type HostTensor,
   KernelArgumentError,
   ops,
   Random,

@@ -47,48 +47,61 @@ fn matmul_direct(
   let row6 = x_start(batch, row + 6u);
   let row7 = x_start(batch, row + 7u);
 
-  // Accumulate: two groups of four columns per row, with constant indices.
-  var acc: array<vec4<f32>, 16>;
+  // Accumulate: four rows by four columns per matrix, a row in each of its columns. All indices are
+  // constants, written out, or the sums would live in memory and each use would be a load.
+  var acc0 = mat4x4<f32>();  // rows 0 to 3, columns 0 to 3
+  var acc1 = mat4x4<f32>();  // rows 0 to 3, columns 4 to 7
+  var acc2 = mat4x4<f32>();  // rows 4 to 7, columns 0 to 3
+  var acc3 = mat4x4<f32>();  // rows 4 to 7, columns 4 to 7
   for (var step = 0u; step < params.steps; step++) {
     let w0 = weight_at(low, step);
     let w1 = weight_at(high, step);
     let x0 = x_at(row0, step);
-    acc[0] += multiply(x0, w0);
-    acc[1] += multiply(x0, w1);
+    acc0[0] += multiply(x0, w0);
+    acc1[0] += multiply(x0, w1);
     if (ROWS == 8u) {
       let x1 = x_at(row1, step);
-      acc[2] += multiply(x1, w0);
-      acc[3] += multiply(x1, w1);
+      acc0[1] += multiply(x1, w0);
+      acc1[1] += multiply(x1, w1);
       let x2 = x_at(row2, step);
-      acc[4] += multiply(x2, w0);
-      acc[5] += multiply(x2, w1);
+      acc0[2] += multiply(x2, w0);
+      acc1[2] += multiply(x2, w1);
       let x3 = x_at(row3, step);
-      acc[6] += multiply(x3, w0);
-      acc[7] += multiply(x3, w1);
+      acc0[3] += multiply(x3, w0);
+      acc1[3] += multiply(x3, w1);
       let x4 = x_at(row4, step);
-      acc[8] += multiply(x4, w0);
-      acc[9] += multiply(x4, w1);
+      acc2[0] += multiply(x4, w0);
+      acc3[0] += multiply(x4, w1);
       let x5 = x_at(row5, step);
-      acc[10] += multiply(x5, w0);
-      acc[11] += multiply(x5, w1);
+      acc2[1] += multiply(x5, w0);
+      acc3[1] += multiply(x5, w1);
       let x6 = x_at(row6, step);
-      acc[12] += multiply(x6, w0);
-      acc[13] += multiply(x6, w1);
+      acc2[2] += multiply(x6, w0);
+      acc3[2] += multiply(x6, w1);
       let x7 = x_at(row7, step);
-      acc[14] += multiply(x7, w0);
-      acc[15] += multiply(x7, w1);
+      acc2[3] += multiply(x7, w0);
+      acc3[3] += multiply(x7, w1);
     }
   }
 
-  // Write. Rolled, since compile time grows with the square of the number of stores.
-  for (var r = 0u; r < ROWS && row + r < params.m; r++) {
-    let start = (batch * params.m + row + r) * params.n;
-    for (var j = 0u; j < 8u && column + j < params.n; j++) {
-      var value = acc[r * 2u + j / 4u][j % 4u];
-      if (HAS_BIAS) {
-        value += load_bias(column + j);
+  // Write. Rolled, since compile time grows with the square of the number of stores: the next matrix
+  // moves to the front in each turn.
+  for (var part = 0u; part < 4u; part++) {
+    var sums = acc0;
+    let first_row = part / 2u * 4u;
+    let first_column = column + part % 2u * 4u;
+    for (var i = first_row; i < min(first_row + 4u, ROWS) && row + i < params.m; i++) {
+      let start = (batch * params.m + row + i) * params.n;
+      for (var j = 0u; j < 4u && first_column + j < params.n; j++) {
+        var value = sums[i % 4u][j];
+        if (HAS_BIAS) {
+          value += load_bias(first_column + j);
+        }
+        store_y(start + first_column + j, value);
       }
-      store_y(start + column + j, value);
     }
+    acc0 = acc1;
+    acc1 = acc2;
+    acc2 = acc3;
   }
 }

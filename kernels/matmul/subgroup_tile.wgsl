@@ -42,60 +42,78 @@ fn matmul_subgroup_tile(
   let rows2 = x_start(batch, row + 16u + lane);
   let rows3 = x_start(batch, row + 24u + lane);
 
-  // Accumulate. Constant indices, written out: loops here would cost a third of the speed.
-  var acc: array<vec4<f32>, 32>;
+  // Accumulate: four rows by four columns per matrix, a row in each of its columns. All indices are
+  // constants, written out, or the sums would live in memory and each use would be a load.
+  var acc0 = mat4x4<f32>();
+  var acc1 = mat4x4<f32>();
+  var acc2 = mat4x4<f32>();
+  var acc3 = mat4x4<f32>();
+  var acc4 = mat4x4<f32>();
+  var acc5 = mat4x4<f32>();
+  var acc6 = mat4x4<f32>();
+  var acc7 = mat4x4<f32>();
   for (var step = 0u; step < params.steps; step++) {
     let w = weight_at(columns, step);
     let x0 = x_at(rows0, step);
-    acc[0] += multiply(subgroupBroadcast(x0, 0u), w);
-    acc[1] += multiply(subgroupBroadcast(x0, 1u), w);
-    acc[2] += multiply(subgroupBroadcast(x0, 2u), w);
-    acc[3] += multiply(subgroupBroadcast(x0, 3u), w);
-    acc[4] += multiply(subgroupBroadcast(x0, 4u), w);
-    acc[5] += multiply(subgroupBroadcast(x0, 5u), w);
-    acc[6] += multiply(subgroupBroadcast(x0, 6u), w);
-    acc[7] += multiply(subgroupBroadcast(x0, 7u), w);
+    acc0[0] += multiply(subgroupBroadcast(x0, 0u), w);
+    acc0[1] += multiply(subgroupBroadcast(x0, 1u), w);
+    acc0[2] += multiply(subgroupBroadcast(x0, 2u), w);
+    acc0[3] += multiply(subgroupBroadcast(x0, 3u), w);
+    acc1[0] += multiply(subgroupBroadcast(x0, 4u), w);
+    acc1[1] += multiply(subgroupBroadcast(x0, 5u), w);
+    acc1[2] += multiply(subgroupBroadcast(x0, 6u), w);
+    acc1[3] += multiply(subgroupBroadcast(x0, 7u), w);
     if (ROW_BLOCKS == 4u) {
       let x1 = x_at(rows1, step);
-      acc[8] += multiply(subgroupBroadcast(x1, 0u), w);
-      acc[9] += multiply(subgroupBroadcast(x1, 1u), w);
-      acc[10] += multiply(subgroupBroadcast(x1, 2u), w);
-      acc[11] += multiply(subgroupBroadcast(x1, 3u), w);
-      acc[12] += multiply(subgroupBroadcast(x1, 4u), w);
-      acc[13] += multiply(subgroupBroadcast(x1, 5u), w);
-      acc[14] += multiply(subgroupBroadcast(x1, 6u), w);
-      acc[15] += multiply(subgroupBroadcast(x1, 7u), w);
+      acc2[0] += multiply(subgroupBroadcast(x1, 0u), w);
+      acc2[1] += multiply(subgroupBroadcast(x1, 1u), w);
+      acc2[2] += multiply(subgroupBroadcast(x1, 2u), w);
+      acc2[3] += multiply(subgroupBroadcast(x1, 3u), w);
+      acc3[0] += multiply(subgroupBroadcast(x1, 4u), w);
+      acc3[1] += multiply(subgroupBroadcast(x1, 5u), w);
+      acc3[2] += multiply(subgroupBroadcast(x1, 6u), w);
+      acc3[3] += multiply(subgroupBroadcast(x1, 7u), w);
       let x2 = x_at(rows2, step);
-      acc[16] += multiply(subgroupBroadcast(x2, 0u), w);
-      acc[17] += multiply(subgroupBroadcast(x2, 1u), w);
-      acc[18] += multiply(subgroupBroadcast(x2, 2u), w);
-      acc[19] += multiply(subgroupBroadcast(x2, 3u), w);
-      acc[20] += multiply(subgroupBroadcast(x2, 4u), w);
-      acc[21] += multiply(subgroupBroadcast(x2, 5u), w);
-      acc[22] += multiply(subgroupBroadcast(x2, 6u), w);
-      acc[23] += multiply(subgroupBroadcast(x2, 7u), w);
+      acc4[0] += multiply(subgroupBroadcast(x2, 0u), w);
+      acc4[1] += multiply(subgroupBroadcast(x2, 1u), w);
+      acc4[2] += multiply(subgroupBroadcast(x2, 2u), w);
+      acc4[3] += multiply(subgroupBroadcast(x2, 3u), w);
+      acc5[0] += multiply(subgroupBroadcast(x2, 4u), w);
+      acc5[1] += multiply(subgroupBroadcast(x2, 5u), w);
+      acc5[2] += multiply(subgroupBroadcast(x2, 6u), w);
+      acc5[3] += multiply(subgroupBroadcast(x2, 7u), w);
       let x3 = x_at(rows3, step);
-      acc[24] += multiply(subgroupBroadcast(x3, 0u), w);
-      acc[25] += multiply(subgroupBroadcast(x3, 1u), w);
-      acc[26] += multiply(subgroupBroadcast(x3, 2u), w);
-      acc[27] += multiply(subgroupBroadcast(x3, 3u), w);
-      acc[28] += multiply(subgroupBroadcast(x3, 4u), w);
-      acc[29] += multiply(subgroupBroadcast(x3, 5u), w);
-      acc[30] += multiply(subgroupBroadcast(x3, 6u), w);
-      acc[31] += multiply(subgroupBroadcast(x3, 7u), w);
+      acc6[0] += multiply(subgroupBroadcast(x3, 0u), w);
+      acc6[1] += multiply(subgroupBroadcast(x3, 1u), w);
+      acc6[2] += multiply(subgroupBroadcast(x3, 2u), w);
+      acc6[3] += multiply(subgroupBroadcast(x3, 3u), w);
+      acc7[0] += multiply(subgroupBroadcast(x3, 4u), w);
+      acc7[1] += multiply(subgroupBroadcast(x3, 5u), w);
+      acc7[2] += multiply(subgroupBroadcast(x3, 6u), w);
+      acc7[3] += multiply(subgroupBroadcast(x3, 7u), w);
     }
   }
 
-  // Write. Rolled, since compile time grows with the square of the number of stores.
-  for (var r = 0u; r < 8u * ROW_BLOCKS && row + r < params.m; r++) {
-    let sums = acc[r];
-    let start = (batch * params.m + row + r) * params.n;
-    for (var j = 0u; j < 4u && column + j < params.n; j++) {
-      var value = sums[j];
-      if (HAS_BIAS) {
-        value += load_bias(column + j);
+  // Write. Rolled, since compile time grows with the square of the number of stores: the next four
+  // rows move to the front in each turn.
+  for (var group = 0u; group < 2u * ROW_BLOCKS; group++) {
+    var sums = acc0;
+    for (var i = 0u; i < 4u && row + group * 4u + i < params.m; i++) {
+      let start = (batch * params.m + row + group * 4u + i) * params.n;
+      for (var j = 0u; j < 4u && column + j < params.n; j++) {
+        var value = sums[i][j];
+        if (HAS_BIAS) {
+          value += load_bias(column + j);
+        }
+        store_y(start + column + j, value);
       }
-      store_y(start + column + j, value);
     }
+    acc0 = acc1;
+    acc1 = acc2;
+    acc2 = acc3;
+    acc3 = acc4;
+    acc4 = acc5;
+    acc5 = acc6;
+    acc6 = acc7;
   }
 }

@@ -40,7 +40,6 @@ fn rope_naive(
   let pair = select(column % HALF, column / 2u, INTERLEAVED);
   let token = i / (D * params.heads);
   let angle = positions[token] * HALF + pair;
-  let partner = load_x(select(i + distance, i - distance, is_second));
-  let sine = select(-sin[angle], sin[angle], is_second);
-  store_y(i, load_x(i) * cos[angle] + partner * sine);
+  let turn = load_x(select(i + distance, i - distance, is_second)) * sin[angle];
+  store_y(i, load_x(i) * cos[angle] + select(-turn, turn, is_second));
 }

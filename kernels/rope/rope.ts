@@ -6,7 +6,7 @@
 
 import type { DeviceProfile } from "../../runtime/device.ts";
 import { requireArgument } from "../../runtime/errors.ts";
-import type { Inputs, Op } from "../../runtime/op.ts";
+import type { Op } from "../../runtime/op.ts";
 import {
   byteLength,
   describe,
@@ -113,21 +113,19 @@ export const rope: Op<RopeInput, "y", RopeAttributes> = {
     {
       name: "vec4",
       summary: "four elements per invocation, copies and rotations apart",
-      supports: ({ x }, _attributes, device) =>
-        sizesOf(x).columns % 4 !== 0
-          ? "the head size must be a multiple of 4"
+      supports: ({ x }, { rotaryDim }, device) =>
+        sizesOf(x).columns % 4 !== 0 || rotaryDim % 4 !== 0
+          ? "head size and rotaryDim must be multiples of 4"
           : supportsDtype(x, device),
       plan({ x }, attributes, device) {
         const { tokens, heads, columns } = sizesOf(x);
-        const groups = columns / 4, rotated = Math.ceil(attributes.rotaryDim / 4);
-        const count = tokens * heads * groups;
+        const count = tokens * heads * columns / 4;
         return {
           dispatches: [{
             kernel: { file: "rope/vec4.wgsl", text: vec4 },
             constants: constantsOf(x, attributes),
-            params: { copies: tokens * heads * (groups - rotated), count, heads },
+            params: { copies: count - tokens * heads * attributes.rotaryDim / 4, count, heads },
             workgroups: linearGrid(Math.ceil(count / WORKGROUP_SIZE), device),
-            bind: { partner: "x" },
           }],
         };
       },
@@ -201,7 +199,7 @@ function requireTable(argument: "cos" | "sin", table: TensorSpec, rotaryDim: num
 function requirePositions(
   positions: TensorSpec,
   x: TensorSpec,
-  cos: Inputs<TensorSpec, RopeInput>["cos"],
+  cos: TensorSpec,
 ): void {
   const leading = x.shape.slice(0, -2);
   const flat = [elementCount(leading)];
@@ -210,9 +208,9 @@ function requirePositions(
       (sameShape(positions.shape, leading) || sameShape(positions.shape, flat)),
     "rope",
     "positions",
-    `must be u32[${leading.join(", ")}]${
-      leading.length === 1 ? "" : ` or u32[${flat}]`
-    }, as x is ${describe(x)}`,
+    `must be u32[${leading.join(", ")}]${leading.length === 1 ? "" : ` or u32[${flat}]`}, as x is ${
+      describe(x)
+    }`,
     describe(positions),
   );
   const rows = cos.shape[0]!;
@@ -221,6 +219,6 @@ function requirePositions(
     "rope",
     "positions",
     `must be less than ${rows}, the rows of cos`,
-    positions.below === undefined ? "not known" : `up to ${positions.below - 1}`,
+    positions.below === undefined ? "of unknown size" : String(positions.below - 1),
   );
 }

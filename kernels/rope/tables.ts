@@ -32,8 +32,9 @@ export interface RopeTables {
 /**
  * cos(p · f) and sin(p · f) for every position p and pair i, with f = θ^(−2i/R).
  *
- * Each frequency and each product is rounded to f32, as PyTorch's are: at position 4095 an exact
- * product would differ in the fifth digit of the result from what the models were trained with.
+ * Exponent, power, frequency and product are each rounded to f32, as PyTorch rounds them: at position
+ * 4095 an exact angle would differ in the fifth digit of the result from what the models were trained
+ * with.
  *
  * @throws {KernelArgumentError} If rotaryDim is odd, a number is out of range, or the number of
  * frequencies does not fit
@@ -61,7 +62,7 @@ export function ropeTables(options: RopeTableOptions): RopeTables {
   );
   const half = rotaryDim / 2;
   const frequencies = options.inverseFrequencies ??
-    Array.from({ length: half }, (_, i) => theta ** (-2 * i / rotaryDim));
+    Array.from({ length: half }, (_, i) => inverseFrequency(theta, i, rotaryDim));
   requireArgument(
     frequencies.length === half,
     "ropeTables",
@@ -84,6 +85,12 @@ export function ropeTables(options: RopeTableOptions): RopeTables {
     cos: new HostTensor([positions, half], cos),
     sin: new HostTensor([positions, half], sin),
   };
+}
+
+/** θ^(−2i/R), rounded to f32 after each of the three steps that Hugging Face's code takes. */
+function inverseFrequency(theta: number, i: number, rotaryDim: number): number {
+  const exponent = Math.fround(2 * i / rotaryDim);
+  return Math.fround(1 / Math.fround(theta ** exponent));
 }
 
 function requireNumber(argument: string, value: number, holds: boolean, rule: string): void {

@@ -4,7 +4,7 @@
 
 override WORKGROUP_SIZE: u32;  // invocations
 override D: u32;               // elements of a head; a multiple of 4
-override R: u32;               // elements of a head that are rotated; even, at most D
+override R: u32;               // elements of a head that are rotated; a multiple of 4, at most D
 override INTERLEAVED: bool;    // pairs (2i, 2i + 1), else (i, i + R/2)
 
 struct Params {
@@ -14,17 +14,15 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<x_vec4>;          // [tokens, heads, D]
-@group(0) @binding(2) var<storage, read> partner: array<partner_scalar>;  // x, element by element
-@group(0) @binding(3) var<storage, read> cos: array<f32>;           // [P, R/2]
-@group(0) @binding(4) var<storage, read> sin: array<f32>;           // [P, R/2]
-@group(0) @binding(5) var<storage, read> positions: array<u32>;     // [tokens]
-@group(0) @binding(6) var<storage, read_write> y: array<y_vec4>;    // [tokens, heads, D]
+@group(0) @binding(1) var<storage, read> x: array<x_vec4>;        // [tokens, heads, D]
+@group(0) @binding(2) var<storage, read> cos: array<vec2<f32>>;   // [P, R/2]
+@group(0) @binding(3) var<storage, read> sin: array<vec2<f32>>;   // [P, R/2]
+@group(0) @binding(4) var<storage, read> positions: array<u32>;   // [tokens]
+@group(0) @binding(5) var<storage, read_write> y: array<y_vec4>;  // [tokens, heads, D]
 
 const HALF = R / 2u;
-const GROUPS = D / 4u;
-const ROTATED = (R + 3u) / 4u;          // groups of a head with a rotated element
-const COPIED = max(GROUPS - ROTATED, 1u);  // divides nothing where there are none
+const ROTATED = R / 4u;                    // groups of a head that are rotated
+const COPIED = max(D / 4u - ROTATED, 1u);  // groups that are not; where there are none, 1 divides
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn rope_vec4(
@@ -36,27 +34,31 @@ fn rope_vec4(
   if (i >= params.count) {
     return;
   }
-  if (i < params.copies) {
-    let at = (i / COPIED) * GROUPS + ROTATED + i % COPIED;
-    store_y4(at, load_x4(at));
-    return;
-  }
-  let rotation = i - params.copies;
-  let head = rotation / ROTATED;
-  let group = rotation % ROTATED;
-  let first_angle = positions[head / params.heads] * HALF;
-  let own = load_x4(head * GROUPS + group);
-  var value = own;
-  for (var k = 0u; k < 4u; k++) {
-    let column = 4u * group + k;
-    if (column < R) {
-      let is_second = select(column >= HALF, column % 2u == 1u, INTERLEAVED);
-      let distance = select(HALF, 1u, INTERLEAVED);
-      let angle = first_angle + select(column % HALF, column / 2u, INTERLEAVED);
-      let other = load_partner(head * D + select(column + distance, column - distance, is_second));
-      let sine = select(-sin[angle], sin[angle], is_second);
-      value[k] = own[k] * cos[angle] + other * sine;
+  let is_copy = i < params.copies;
+  let work = select(i - params.copies, i, is_copy);
+  let head = work / select(ROTATED, COPIED, is_copy);
+  let group = select(work % ROTATED, ROTATED + work % COPIED, is_copy);
+  let head_first = head * (D / 4u);
+  var value = load_x4(head_first + group);
+  if (!is_copy) {
+    let angles = positions[head / params.heads] * HALF;
+    if (INTERLEAVED) {
+      let at = (angles + 2u * group) / 2u;
+      value = value * cos[at].xxyy + value.yxwz * sin[at].xxyy * vec4<f32>(-1.0, 1.0, -1.0, 1.0);
+    } else {
+      // A pair's other half is HALF columns on, in a circle of R: two columns of one group and two of
+      // the next where HALF is no multiple of 4.
+      let column = 4u * group;
+      let near = load_x4(head_first + (column + HALF) % R / 4u);
+      let far = load_x4(head_first + (column + HALF + 2u) % R / 4u);
+      let other = select(near, vec4<f32>(near.zw, far.xy), HALF % 4u == 2u);
+      let first = (angles + column % HALF) / 2u;
+      let second = (angles + (column + 2u) % HALF) / 2u;
+      let turn = other * vec4<f32>(sin[first], sin[second]);
+      let columns = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u);
+      let is_second = columns >= vec4<u32>(HALF);
+      value = value * vec4<f32>(cos[first], cos[second]) + select(-turn, turn, is_second);
     }
   }
-  store_y4(head * GROUPS + group, value);
+  store_y4(head_first + group, value);
 }

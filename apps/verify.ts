@@ -1,0 +1,139 @@
+/**
+ * `deno task verify`: is each kernel right on this device, against the f64 reference or against outputs
+ * that the user brings?
+ *
+ * @module
+ */
+
+import { type AnyOp, freshSeed, GpuBackend, ops, verifyKernel, type VerifyResult } from "../mod.ts";
+import {
+  type CommandSpec,
+  EXIT,
+  type OptionSpec,
+  type ParsedCommand,
+  requireChoice,
+  runCommand,
+  UsageError,
+} from "./command_line.ts";
+import { quietDriver } from "./quiet_driver.ts";
+import { readReferenceCases, type ReferenceCase, verifyReference } from "./reference_files.ts";
+import { formatVerification, type Verification, verificationHeader } from "./verify_report.ts";
+
+const FEATURES = ["subgroups", "shader-f16"] as const;
+
+const OPTIONS = {
+  variant: { type: "text", value: "NAME", summary: "only this variant" },
+  case: { type: "text", value: "TEXT", summary: "only the cases whose name contains this" },
+  reference: {
+    type: "text",
+    value: "DIR",
+    summary: "compare with the outputs in DIR's safetensors files (docs/verify.md)",
+  },
+  seed: {
+    type: "integer",
+    value: "N",
+    summary: "draw the inputs from this seed",
+    least: 0,
+    most: 2 ** 32 - 1,
+  },
+  without: {
+    type: "text",
+    value: "FEATURE",
+    summary: "leave a feature of the device unused",
+    choices: FEATURES,
+  },
+  verbose: { type: "flag", summary: "a row for every case" },
+  json: { type: "text", value: "FILE", summary: "write every result to FILE as JSON" },
+} as const satisfies Record<string, OptionSpec>;
+
+/** What the command takes. */
+export const VERIFY_COMMAND: CommandSpec<typeof OPTIONS> = {
+  name: "verify",
+  summary: "Verifies every variant of every op on this device.",
+  operands: {
+    name: "op",
+    summary: "only these ops",
+    choices: ops.map(({ name }) => name),
+  },
+  options: OPTIONS,
+};
+
+/** Verifies and prints; exits 1 on any miss. */
+export async function verify(
+  { operands, options }: ParsedCommand<typeof OPTIONS>,
+  signal: AbortSignal,
+): Promise<number> {
+  const chosen = operands.length > 0 ? ops.filter(({ name }) => operands.includes(name)) : ops;
+  if (options.variant !== undefined) {
+    const names = new Set(chosen.flatMap(({ variants }) => variants.map(({ name }) => name)));
+    requireChoice("--variant", options.variant, [...names]);
+  }
+  const references = options.reference === undefined
+    ? undefined
+    : await readReferenceCases(options.reference, chosen);
+  const seed = options.seed ?? freshSeed();
+  const without = FEATURES.filter((feature) => feature === options.without);
+  using backend = await GpuBackend.create({ without });
+  const header = verificationHeader(backend, seed, without);
+  const { runtime, device, isSoftware } = header;
+  console.log(`${device}${isSoftware ? " (software)" : ""}, ${runtime}, seed ${seed}`);
+
+  const results: VerifyResult[] = [];
+  const source = references
+    ? fromReferences(backend, references, options.variant)
+    : fromCases(backend, chosen, seed, options);
+  for await (const result of source) {
+    results.push(result);
+    if (result.status === "fail") {
+      console.log(`FAIL ${result.op}/${result.variant}: ${result.case}: ${result.reason}`);
+    }
+    if (signal.aborted) break;
+  }
+  if (results.length === 0) throw new UsageError("no case is left to verify");
+  const complete = !signal.aborted;
+  const verification: Verification = {
+    schemaVersion: 1,
+    kind: "verify",
+    complete,
+    header,
+    results,
+  };
+  console.log(formatVerification(verification, options.verbose));
+  if (options.json !== undefined) {
+    await Deno.writeTextFile(options.json, JSON.stringify(verification, jsonNumbers, 2) + "\n");
+  }
+  const failed = results.some(({ status }) => status === "fail");
+  const passed = results.some(({ status }) => status === "pass");
+  return failed || !passed ? EXIT.failed : EXIT.ok;
+}
+
+async function* fromCases(
+  backend: GpuBackend,
+  chosen: readonly AnyOp[],
+  seed: number,
+  { variant, case: part = "" }: { variant: string | undefined; case: string | undefined },
+): AsyncGenerator<VerifyResult> {
+  for (const op of chosen) {
+    const cases = op.cases.filter(({ name }) => name.includes(part));
+    const variants = variant === undefined ? {} : { variants: [variant] };
+    yield* verifyKernel(backend, op, { cases, seed, ...variants });
+  }
+}
+
+async function* fromReferences(
+  backend: GpuBackend,
+  references: readonly ReferenceCase[],
+  variant: string | undefined,
+): AsyncGenerator<VerifyResult> {
+  for (const reference of references) yield* verifyReference(backend, reference, variant);
+}
+
+/** JSON has no NaN and no infinity; as text they can be read back. */
+function jsonNumbers(_key: string, value: unknown): unknown {
+  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+}
+
+if (import.meta.main) {
+  quietDriver();
+  Deno.exit(await runCommand(VERIFY_COMMAND, verify));
+}
