@@ -8,6 +8,7 @@
  */
 
 export * from "./kernels/mod.ts";
+export { ops } from "./kernels/ops.ts";
 export type { Backend, Named } from "./runtime/backend.ts";
 export type { MemoryUse } from "./runtime/buffers.ts";
 export { compare, type Comparison, coordinates, ulp } from "./runtime/compare.ts";

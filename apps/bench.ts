@@ -25,7 +25,8 @@ import {
   nameWidth,
   REPORT_WIDTH,
 } from "../bench/report.ts";
-import { type CaseResult, runBench, type RunOptions } from "../bench/run.ts";
+import type { CaseResult } from "../bench/case_run.ts";
+import { runBench, type RunOptions } from "../bench/run.ts";
 import {
   type BenchReport,
   formatJson,
@@ -34,7 +35,8 @@ import {
   ReportError,
   SCHEMA_VERSION,
 } from "../bench/schema.ts";
-import { MODEL_SHAPES, ops } from "../kernels/mod.ts";
+import { MODEL_SHAPES } from "../kernels/mod.ts";
+import { ops } from "../kernels/ops.ts";
 import { GpuBackend } from "../runtime/gpu_backend.ts";
 import type { AnyOp, BenchDtypes, ModelShape } from "../runtime/op.ts";
 import { freshSeed } from "../runtime/verify.ts";
@@ -106,7 +108,7 @@ const SPEC: CommandSpec<typeof OPTIONS> = {
 };
 
 /** With this many seconds of a minute gone, `--quick` begins nothing that it would have to wait for. */
-const QUICK_SECONDS = 48;
+const QUICK_SECONDS = 52;
 
 async function bench(command: ParsedCommand<typeof OPTIONS>, signal: AbortSignal): Promise<number> {
   const { options, operands } = command;
@@ -128,7 +130,7 @@ async function bench(command: ParsedCommand<typeof OPTIONS>, signal: AbortSignal
     seed,
     shapes: shape.name,
     ...dtypes,
-    quick: options.quick,
+    arguments: Deno.args,
   });
   const report = new RunningReport(header, options.json, options.markdown);
   report.save();
@@ -150,7 +152,7 @@ async function bench(command: ParsedCommand<typeof OPTIONS>, signal: AbortSignal
     ...options.quick ? { deadline: QUICK_SECONDS } : {},
     checkedRows: 8,
     samples: options.quick ? 7 : 15,
-    sampleSeconds: options.quick ? 0.5 : 4,
+    sampleSeconds: options.quick ? 0.2 : 4,
     roofs: report.roofs,
     signal,
     progress: (done, total, label) => progress.show(formatProgress(done, total, label)),
@@ -158,6 +160,7 @@ async function bench(command: ParsedCommand<typeof OPTIONS>, signal: AbortSignal
   let lastOp: AnyOp | undefined;
   for await (const result of runBench(backend, stopwatch, run)) {
     progress.clear();
+    if (result.rows.length + result.leftOut.length === 0) continue;
     if (result.op !== lastOp) {
       console.log(`\n${result.op.name}   ${result.op.summary}\n${formatTitles(width)}`);
       lastOp = result.op;
@@ -211,7 +214,7 @@ function describeRun(
   { profile }: GpuBackend,
   run: Pick<
     Header,
-    "timer" | "nanosecondsPerTick" | "seed" | "shapes" | "activation" | "weight" | "quick"
+    "timer" | "nanosecondsPerTick" | "seed" | "shapes" | "activation" | "weight" | "arguments"
   >,
 ): Header {
   const { description, vendor, isSoftware, subgroupMinSize, subgroupMaxSize } = profile;

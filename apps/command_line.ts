@@ -35,6 +35,7 @@ export const EXIT = {
 
 /** The command line is wrong; the message says how, in one line. */
 export class UsageError extends Error {
+  /** Tells it from other errors. */
   override readonly name = "UsageError";
 }
 

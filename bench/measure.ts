@@ -53,7 +53,11 @@ export class Stopwatch {
   readonly #backend: GpuBackend;
   readonly #cores: number;
 
-  /** @param cores what CPU time is divided by */
+  /**
+   * Makes a stopwatch.
+   *
+   * @param cores what CPU time is divided by
+   */
   constructor(
     backend: GpuBackend,
     timer: TimerName = chooseTimer(backend.profile),
@@ -146,7 +150,7 @@ async function calibrate(stopwatch: Stopwatch, subject: Subject): Promise<Calibr
   const first = await pass(1);
   const long = timer === "timestamp" ? least : LONG_SECONDS[timer];
   if (first >= long || room === 1) return { repeats: 1, single: first, wallSeconds };
-  const single = timer === "timestamp" ? 0 : quantile([first, await pass(1), await pass(1)], 0.5);
+  const single = timer === "timestamp" ? 0 : quantile([first, await pass(1)], 0.5);
   let repeats = timer === "timestamp" ? 1 : Math.min(4, room);
   while (true) {
     const spent = await pass(repeats) - single;

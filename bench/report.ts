@@ -28,7 +28,11 @@ export function formatHeader(header: Header): string[] {
     ? ""
     : `; ${nanosecondsPerTick.toFixed(4)} ns a tick by the wall clock, ` +
       (Math.abs(nanosecondsPerTick - 1) > 0.02 ? "corrected" : "taken as 1");
+  const isChosen = header.arguments.some((argument) => argument.startsWith("--shapes"));
+  const kind = header.isSoftware ? "a software adapter" : "a GPU";
+  const chosen = isChosen ? "" : ` (what --shapes is on ${kind})`;
   const lines: [string, string][] = [
+    ["command", ["deno task bench", ...header.arguments].join(" ")],
     ["project", `${header.version}, commit ${commit?.slice(0, 12) ?? "unknown"}, ${header.date}`],
     ["runtime", `${header.runtime}, ${header.platform}, ${header.cores} cores`],
     ["device", `${header.device}, vendor ${header.vendor || "unknown"}`],
@@ -36,8 +40,8 @@ export function formatHeader(header: Header): string[] {
     ["timer", `${header.timer}: ${TIMER_SUMMARY[header.timer]}${calibration}`],
     [
       "run",
-      `shapes ${header.shapes}, activations ${header.activation}, weights ${header.weight}, ` +
-      `seed ${header.seed}${header.quick ? ", quick" : ""}`,
+      `shapes ${header.shapes}${chosen}, activations ${header.activation}, ` +
+      `weights ${header.weight}, seed ${header.seed}`,
     ],
   ];
   if (header.isSoftware) {
@@ -83,7 +87,7 @@ const COLUMNS: readonly Column[] = [
   { title: "GB/s", width: 8, cell: ({ seconds, bytes }) => perSecond(bytes, seconds?.median) },
   {
     title: "of roof",
-    width: 11,
+    width: 12,
     cell: ({ roof }) => roof ? `${percent(roof.share)} ${ROOF_LABEL[roof.name].padEnd(4)}` : NONE,
   },
   { title: "× naive", width: 9, cell: ({ timesNaive }) => ratio(timesNaive) },
@@ -208,7 +212,7 @@ function rate(value: number): string {
 }
 
 function percent(value: number): string {
-  return `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
+  return `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
 }
 
 function ratio(value: number | null): string {

@@ -16,7 +16,7 @@ import copy from "./roofs/copy.wgsl" with { type: "text" };
 import fmaF16 from "./roofs/fma_f16.wgsl" with { type: "text" };
 import fmaF32 from "./roofs/fma_f32.wgsl" with { type: "text" };
 import read from "./roofs/read.wgsl" with { type: "text" };
-import type { Roof, RoofName } from "./schema.ts";
+import type { Roof, RoofName, Row } from "./schema.ts";
 import { summarize } from "./statistics.ts";
 
 /** A kernel that runs into one limit, with what it must have computed in the end. */
@@ -120,8 +120,7 @@ function probes({ profile }: GpuBackend): Probe[] {
 }
 
 /**
- * Measures every roof of a device. The first one also wakes a sleeping GPU: its samples are taken last
- * to first, so that clocks have risen by then.
+ * Measures every roof of a device.
  *
  * @param rounds samples of each
  */
@@ -190,6 +189,8 @@ async function measureProbe(
 ): Promise<Roof> {
   const { name, summary, unit, work } = probe;
   using bench = new ProbeBench(backend, probe);
+  // The first launch compiles, and the others wait for the clocks of a sleeping GPU to rise.
+  for (let i = 0; i < 3; i++) await stopwatch.pass(bench, 1);
   const measurement = await Measurement.start(stopwatch, bench);
   for (let i = 0; i < rounds; i++) await measurement.sample();
   const { numbers } = await backend.read(bench.output);
@@ -233,4 +234,21 @@ function pattern(count: number): Float32Array<ArrayBuffer> {
 
 function largestPowerOfTwo(most: number): number {
   return 2 ** Math.floor(Math.log2(most));
+}
+
+/**
+ * The roof that a launch comes nearest to: multiply-adds in f32, since every kernel accumulates in it,
+ * or memory.
+ */
+export function bindingRoof(
+  { flop, bytes }: { readonly flop: number; readonly bytes: number },
+  seconds: number,
+  roofs: readonly Roof[],
+): Row["roof"] {
+  const value = (name: Roof["name"]) => roofs.find((roof) => roof.name === name)?.value ?? 0;
+  const memory = value("read") >= value("copy") ? "read" as const : "copy" as const;
+  const shares = ([["f32Fma", flop], [memory, bytes]] as const).flatMap(([name, work]) =>
+    value(name) > 0 ? { name, share: work / seconds / value(name) } : []
+  );
+  return shares.toSorted((a, b) => b.share - a.share)[0] ?? null;
 }

@@ -64,8 +64,8 @@ export interface Header {
   readonly activation: string;
   /** Dtype of weights. */
   readonly weight: string;
-  /** Other options of the run. */
-  readonly quick: boolean;
+  /** The command's arguments. */
+  readonly arguments: readonly string[];
 }
 
 /** Names of the measured limits. */
@@ -149,6 +149,7 @@ export interface LeftOut {
 
 /** A file is not a report of this version. */
 export class ReportError extends Error {
+  /** Tells it from other errors. */
   override readonly name = "ReportError";
 }
 

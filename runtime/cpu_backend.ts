@@ -84,6 +84,18 @@ export function runReference(
   specs: Named<TensorSpec>,
   rows?: Iterable<number>,
 ): Record<string, ReferenceOutput> {
+  const { outputs, compute } = prepareReference(op, inputs, attributes, specs);
+  compute(rows);
+  return outputs;
+}
+
+/** Reserves what a reference writes to; `compute` then calls it, as often as one likes. */
+export function prepareReference(
+  op: AnyOp,
+  inputs: Named<HostTensor>,
+  attributes: object,
+  specs: Named<TensorSpec>,
+): { outputs: Record<string, ReferenceOutput>; compute(rows?: Iterable<number>): void } {
   const operands: Record<string, ReferenceInput> = {};
   for (const [name, tensor] of presentInputs(op, inputs)) {
     operands[name] = { shape: tensor.shape, values: tensor.numbers };
@@ -103,8 +115,9 @@ export function runReference(
     };
     rowCount = Math.max(rowCount, rowsOf(spec.shape));
   }
-  op.reference(operands, attributes, outputs, rows ?? Array(rowCount).keys());
-  return outputs;
+  const compute = (rows: Iterable<number> = Array(rowCount).keys()) =>
+    op.reference(operands, attributes, outputs, rows);
+  return { outputs, compute };
 }
 
 /** Rows of a tensor: all axes but the last, flattened; 1 for a scalar. */

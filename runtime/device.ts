@@ -25,6 +25,11 @@ export interface DeviceProfile {
   readonly hasF16: boolean;
   /** Passes can be timed on the device. */
   readonly hasTimestamps: boolean;
+  /**
+   * Iterations that one invocation may run, over all its loops together. Mesa's llvmpipe leaves every
+   * loop after 65,535 without a word, and what it then stores is wrong; elsewhere there is no bound.
+   */
+  readonly maxLoopIterations: number;
   /** Limits that this library enforces itself. */
   readonly limits: DeviceLimits;
 }
@@ -91,6 +96,9 @@ const LIMIT_NAMES = [
 
 const OPTIONAL_FEATURES = ["subgroups", "shader-f16", "timestamp-query"] as const;
 
+/** The one driver known to cut loops short. */
+const CUTS_LOOPS = /llvmpipe|lavapipe/i;
+
 /** Software rasterisers name themselves; only some set `isFallbackAdapter`. */
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|microsoft basic render/i;
 
@@ -136,6 +144,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenedDev
       subgroupMaxSize: hasSubgroups ? info.subgroupMaxSize ?? 128 : 0,
       hasF16: device.features.has("shader-f16"),
       hasTimestamps: device.features.has("timestamp-query"),
+      maxLoopIterations: CUTS_LOOPS.test(info.description) ? 65_535 : Infinity,
       limits,
     },
   };

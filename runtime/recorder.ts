@@ -45,7 +45,11 @@ export class Recorder {
   #pass: GPUComputePassEncoder | undefined;
   #isTimed = false;
 
-  /** @param opened the device to record for */
+  /**
+   * Makes a recorder with an empty arena.
+   *
+   * @param opened the device to record for
+   */
   constructor(opened: OpenedDevice) {
     this.#opened = opened;
     this.#arena = opened.device.createBuffer({

@@ -43,7 +43,11 @@ export class PassTimer {
   #queries: { set: GPUQuerySet; resolve: GPUBuffer; staging: GPUBuffer } | undefined;
   #secondsPerTick = NANOSECONDS;
 
-  /** @param opened the device */
+  /**
+   * Makes a timer; its queries are created when they are first needed.
+   *
+   * @param opened the device
+   */
   constructor(opened: OpenedDevice) {
     this.#opened = opened;
   }

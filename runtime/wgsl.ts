@@ -277,8 +277,9 @@ function workgroupBytes(
     const array = /^array<(.+),([^,]+)>$/.exec(type);
     if (array) return bytes(array[1]!.trim()) * evaluate(kernel, array[2]!, scope);
     const vector = /^vec([234])<(\w+)>$/.exec(type);
+    const atomic = /^atomic<(\w+)>$/.exec(type);
     const lanes = vector ? Number(vector[1]) : 1;
-    const element = ELEMENT_BYTES[vector?.[2] ?? type];
+    const element = ELEMENT_BYTES[vector?.[2] ?? atomic?.[1] ?? type];
     if (element === undefined) fail(kernel, `cannot size workgroup memory of type ${type}`);
     return element * (lanes === 3 ? 4 : lanes);
   };

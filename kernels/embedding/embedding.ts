@@ -129,7 +129,7 @@ function planGather(
   file: string,
   text: string,
   lanes: number,
-  { table, ids }: Inputs<TensorSpec, EmbeddingInput>,
+  { table, ids }: Inputs<TensorSpec, EmbeddingInput, never>,
   device: DeviceProfile,
 ): Plan {
   const columns = columnsOf(table);

@@ -40,14 +40,16 @@ fn layer_norm_naive(
   let first = row * C;
   let weight_first = (row % params.weight_rows) * C;
 
-  // First pass: the mean, off by the rounding of a sum of possibly large terms.
-  var total = 0.0;
+  // First pass: the mean, summed as distances from one element, which are small where the row is far
+  // from 0.
+  let pivot = load_sum_of(first);
+  var distance = 0.0;
   for (var c = 0u; c < C; c++) {
-    total += load_sum_of(first + c);
+    distance += load_sum_of(first + c) - pivot;
   }
-  let mean = total / f32(C);
+  let mean = pivot + distance / f32(C);
 
-  // Second pass: deviations are small, so their own mean says how far off the first one was.
+  // Second pass: the variance, and what the rounding of the mean left over.
   var drift = 0.0;
   var squares = 0.0;
   for (var c = 0u; c < C; c++) {

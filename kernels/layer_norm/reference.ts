@@ -1,16 +1,12 @@
 import type { Inputs, ReferenceInput, ReferenceOutput } from "../../runtime/op.ts";
-import type { LayerNormAttributes } from "./layer_norm.ts";
+import type { LayerNormAttributes, LayerNormInput, LayerNormOptional } from "./layer_norm.ts";
 
 /**
  * Mean, then variance, then the normalised row, from the sum as f32 holds it: where the mean is far
  * from 0 that rounding is larger than anything the kernel does, and it is not the kernel's to avoid.
  */
 export function reference(
-  { x, residual, weight, bias }: Inputs<
-    ReferenceInput,
-    "x" | "residual" | "weight" | "bias",
-    "residual" | "bias"
-  >,
+  { x, residual, weight, bias }: Inputs<ReferenceInput, LayerNormInput, LayerNormOptional>,
   { epsilon }: LayerNormAttributes,
   { y, sum }: { readonly y: ReferenceOutput; readonly sum: ReferenceOutput },
   rows: Iterable<number>,

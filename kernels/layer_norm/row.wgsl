@@ -44,14 +44,16 @@ fn layer_norm_row(
   let first = row * GROUPS;
   let weight_first = (row % params.weight_rows) * GROUPS;
 
-  // First pass: the mean, off by the rounding of a sum of possibly large terms.
-  var total = vec4<f32>();
+  // First pass: the mean, summed as distances from one element, which are small where the row is far
+  // from 0.
+  let pivot = load_sum_of(first).x;
+  var distance = vec4<f32>();
   for (var i = lane; i < GROUPS; i += WORKGROUP_SIZE) {
-    total += load_sum_of(first + i);
+    distance += load_sum_of(first + i) - pivot;
   }
-  let mean = reduce(vec2<f32>(across(total), 0.0), 0u, lane).x / f32(C);
+  let mean = pivot + reduce(vec2<f32>(across(distance), 0.0), 0u, lane).x / f32(C);
 
-  // Second pass: deviations are small, so their own mean says how far off the first one was.
+  // Second pass: the variance, and what the rounding of the mean left over.
   var deviations = vec4<f32>();
   var squares = vec4<f32>();
   for (var i = lane; i < GROUPS; i += WORKGROUP_SIZE) {

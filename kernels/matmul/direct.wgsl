@@ -47,13 +47,17 @@ fn matmul_direct(
   let row6 = x_start(batch, row + 6u);
   let row7 = x_start(batch, row + 7u);
 
+  // workgroup.z is 0. Without it Mesa 22.3 sees a loop bound that is a uniform's value, and for some
+  // values (m = 512) compiles the kernel anew at every dispatch.
+  let steps = params.steps + workgroup.z;
+
   // Accumulate: four rows by four columns per matrix, a row in each of its columns. All indices are
   // constants, written out, or the sums would live in memory and each use would be a load.
   var acc0 = mat4x4<f32>();  // rows 0 to 3, columns 0 to 3
   var acc1 = mat4x4<f32>();  // rows 0 to 3, columns 4 to 7
   var acc2 = mat4x4<f32>();  // rows 4 to 7, columns 0 to 3
   var acc3 = mat4x4<f32>();  // rows 4 to 7, columns 4 to 7
-  for (var step = 0u; step < params.steps; step++) {
+  for (var step = 0u; step < steps; step++) {
     let w0 = weight_at(low, step);
     let w1 = weight_at(high, step);
     let x0 = x_at(row0, step);

@@ -42,6 +42,10 @@ fn matmul_subgroup_tile(
   let rows2 = x_start(batch, row + 16u + lane);
   let rows3 = x_start(batch, row + 24u + lane);
 
+  // workgroup.z is 0. Without it Mesa 22.3 sees a loop bound that is a uniform's value, and for some
+  // values (m = 512) compiles the kernel anew at every dispatch.
+  let steps = params.steps + workgroup.z;
+
   // Accumulate: four rows by four columns per matrix, a row in each of its columns. All indices are
   // constants, written out, or the sums would live in memory and each use would be a load.
   var acc0 = mat4x4<f32>();
@@ -52,7 +56,7 @@ fn matmul_subgroup_tile(
   var acc5 = mat4x4<f32>();
   var acc6 = mat4x4<f32>();
   var acc7 = mat4x4<f32>();
-  for (var step = 0u; step < params.steps; step++) {
+  for (var step = 0u; step < steps; step++) {
     let w = weight_at(columns, step);
     let x0 = x_at(rows0, step);
     acc0[0] += multiply(subgroupBroadcast(x0, 0u), w);

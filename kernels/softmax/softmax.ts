@@ -193,15 +193,17 @@ function rowVariant(
     },
     plan(inputs, attributes, device) {
       const columns = inputs.x.shape.at(-1)!;
-      const text = rowWgsl + (columns % 4 === 0 ? groupVec4 : groupScalar) + reduction;
+      const [group, suffix] = columns % 4 === 0 ? [groupVec4, ""] : [groupScalar, "_scalar"];
+      const text = rowWgsl + group + reduction;
       const workgroups = linearGrid(rowsOf(inputs.x), device);
-      return plan(name, text, workgroupSize(columns, device), workgroups, inputs, attributes);
+      const size = workgroupSize(columns, device);
+      return plan(name + suffix, text, size, workgroups, inputs, attributes);
     },
   };
 }
 
 function plan(
-  variant: string,
+  kernel: string,
   text: string,
   workgroupSize: number,
   workgroups: [number, number, number],
@@ -210,7 +212,7 @@ function plan(
 ): Plan {
   return {
     dispatches: [{
-      kernel: { file: `softmax/${variant}.wgsl`, text },
+      kernel: { file: `softmax/${kernel}.wgsl`, text },
       constants: { WORKGROUP_SIZE: workgroupSize, CAUSAL: causal ? 1 : 0 },
       params: { rows: rowsOf(x), t: x.shape.at(-2) ?? 1, s: x.shape.at(-1)!, scale },
       workgroups,

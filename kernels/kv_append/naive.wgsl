@@ -1,0 +1,36 @@
+// key_cache[b, g, position + t] = keys[b, t, g], likewise values, one element per invocation.
+
+override WORKGROUP_SIZE: u32;  // invocations
+override G: u32;               // heads
+override D: u32;               // elements of a head
+
+struct Params {
+  count: u32,                  // elements of keys
+  tokens: u32,                 // T
+  capacity: u32,               // C
+  position: u32,               // slot of the first token; position + T is at most C
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> keys: array<keys_scalar>;                    // [B, T, G, D]
+@group(0) @binding(2) var<storage, read> values: array<values_scalar>;                // [B, T, G, D]
+@group(0) @binding(3) var<storage, read_write> key_cache: array<key_cache_scalar>;    // [B, G, C, D]
+@group(0) @binding(4) var<storage, read_write> value_cache: array<value_cache_scalar>;  // [B, G, C, D]
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn kv_append_naive(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (workgroup.y * workgroups.x + workgroup.x) * WORKGROUP_SIZE + lane;
+  if (i >= params.count) {
+    return;
+  }
+  let head = i / D % G;
+  let token = i / (D * G) % params.tokens;
+  let batch = i / (D * G) / params.tokens;
+  let slot = (batch * G + head) * params.capacity + params.position + token;
+  store_key_cache(slot * D + i % D, load_keys(i));
+  store_value_cache(slot * D + i % D, load_values(i));
+}
