@@ -20,7 +20,7 @@ export interface RowChange {
   readonly ratio: number;
   /** How much slower the machine itself was in the new report; 1 where that is not known. */
   readonly drift: number;
-  /** `ratio / drift` at best and at worst: p10 over p90, and p90 over p10. */
+  /** `ratio / drift` at best and at worst, from the p10 and p90 of all that went into it. */
   readonly band: readonly [number, number];
   /** `same` unless the whole band, and a margin, lie on one side of 1. */
   readonly verdict: "slower" | "same" | "faster" | "baseline";
@@ -88,31 +88,62 @@ export function formatChange({ caveat, changes, onlyOld, onlyNew }: ReportChange
 
 type TimedRow = Row & { readonly seconds: Summary };
 
-function timedRows({ rows }: BenchReport): Map<string, TimedRow> {
-  const timed = rows.filter((row): row is TimedRow => row.seconds !== null);
-  return new Map(timed.map((row) => [`${row.op} / ${row.case} / ${row.variant}`, row]));
+/** A row, and the times of the plain kernel that was timed in turn with it. */
+interface Pair {
+  readonly row: TimedRow;
+  readonly baseline: Summary | undefined;
 }
 
-function compareRow(name: string, old: TimedRow, now: TimedRow, isSoftware: boolean): RowChange {
-  const oldSeconds = old.seconds.median, newSeconds = now.seconds.median;
-  const ratio = newSeconds / oldSeconds;
-  const isBaseline = isSoftware && now.timesNaive === 1 && old.timesNaive === 1;
-  const drift = isSoftware && old.timesNaive && now.timesNaive
-    ? ratio * now.timesNaive / old.timesNaive
-    : 1;
-  const band = [
-    now.seconds.p10 / old.seconds.p90 / drift,
-    now.seconds.p90 / old.seconds.p10 / drift,
-  ] as const;
+function timedRows({ rows }: BenchReport): Map<string, Pair> {
+  const timed = rows.filter((row): row is TimedRow => row.seconds !== null);
+  return new Map(timed.map((row) => {
+    const baseline = timed.find((other) =>
+      other.op === row.op && other.case === row.case && other.timesNaive === 1
+    )?.seconds;
+    return [`${row.op} / ${row.case} / ${row.variant}`, { row, baseline }];
+  }));
+}
+
+function compareRow(name: string, old: Pair, now: Pair, isSoftware: boolean): RowChange {
+  const change = ratioOf(old.row.seconds, now.row.seconds);
+  const isJudgedByBaseline = isSoftware && old.baseline !== undefined && now.baseline !== undefined;
+  const drift = isJudgedByBaseline ? ratioOf(old.baseline, now.baseline) : NO_CHANGE;
+  // The drift is as uncertain as any ratio, so its band widens the row's.
+  const band = [change.least / drift.most, change.most / drift.least] as const;
+  const rest = change.median / drift.median;
   const margin = 1 + (isSoftware ? MARGIN.software : MARGIN.hardware);
-  const verdict = isBaseline
+  const verdict = isJudgedByBaseline && now.row.timesNaive === 1
     ? "baseline"
-    : band[0] > 1 && ratio / drift > margin
+    : band[0] > 1 && rest > margin
     ? "slower"
-    : band[1] < 1 && ratio / drift < 1 / margin
+    : band[1] < 1 && rest < 1 / margin
     ? "faster"
     : "same";
-  return { row: name, oldSeconds, newSeconds, ratio, drift, band, verdict };
+  return {
+    row: name,
+    oldSeconds: old.row.seconds.median,
+    newSeconds: now.row.seconds.median,
+    ratio: change.median,
+    drift: drift.median,
+    band,
+    verdict,
+  };
+}
+
+interface Ratio {
+  readonly least: number;
+  readonly median: number;
+  readonly most: number;
+}
+
+const NO_CHANGE: Ratio = { least: 1, median: 1, most: 1 };
+
+function ratioOf(old: Summary, now: Summary): Ratio {
+  return {
+    least: now.p10 / old.p90,
+    median: now.median / old.median,
+    most: now.p90 / old.p10,
+  };
 }
 
 function findCaveat({ header: old }: BenchReport, { header: now }: BenchReport): string {

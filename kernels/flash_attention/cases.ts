@@ -167,8 +167,12 @@ export const cases: readonly FlashAttentionCase[] = [
   }),
   make("large scores", { tokens: 50, past: 40, size: 80 }, { family: "large" }),
   make("large scores, decode", { tokens: 1, past: 299, heads: 8, size: 80 }, { family: "large" }),
-  make("far from 0", { tokens: 40, size: 80 }, { keyFamily: "positive" }),
+  make("keys all positive", { tokens: 40, size: 80 }, { keyFamily: "positive" }),
   make("equal scores", { tokens: 40, size: 80 }, { keyFamily: "constant" }),
+  make("zeros and negative zeros", { tokens: 20, size: 80 }, {
+    family: "zeros",
+    keyFamily: "zeros",
+  }),
   make("f16", { batch: 2, tokens: 37, past: 5, heads: 4, keyHeads: 2, size: 80 }, { dtype: "f16" }),
   make("f16, decode", { batch: 2, tokens: 1, past: 70, heads: 4, keyHeads: 2, size: 80 }, {
     dtype: "f16",

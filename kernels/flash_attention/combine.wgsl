@@ -9,8 +9,6 @@ struct Params {
   t: u32,                      // tokens
   h: u32,                      // query heads
   g: u32,                      // key heads; divides h
-  key_length: u32,             // keys in the cache
-  causal: u32,                 // 0 or 1
   key_heads: u32,              // B · G
   splits: u32,
 }

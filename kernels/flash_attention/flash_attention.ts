@@ -66,51 +66,51 @@ export const flashAttention: Op<FlashAttentionInput, "y", FlashAttentionAttribut
     requireHeads("k", k, "[B, G, C, D]");
     const [batch, tokens, heads, size] = q.shape as [number, number, number, number];
     const [keyBatch, keyHeads, capacity, keySize] = k.shape as [number, number, number, number];
-    require(
+    demand(
       size >= 1 && size <= LARGEST_HEAD,
       "q",
       `must have heads of 1 to ${LARGEST_HEAD} elements`,
       describe(q),
     );
-    require(
+    demand(
       keyBatch === batch && keySize === size,
       "k",
       `must have the batch ${batch} and the head size ${size}, as q is ${describe(q)}`,
       describe(k),
     );
-    require(
+    demand(
       keyHeads >= 1 && heads % keyHeads === 0,
       "k",
       `must have a number of heads that divides ${heads}, as q is ${describe(q)}`,
       describe(k),
     );
-    require(
+    demand(
       sameShape(v.shape, k.shape) && v.dtype === k.dtype,
       "v",
       `must be ${describe(k)}, as k is`,
       describe(v),
     );
-    require(typeof causal === "boolean", "causal", "must be true or false", String(causal));
-    require(
+    demand(typeof causal === "boolean", "causal", "must be true or false", String(causal));
+    demand(
       Number.isInteger(keyLength) && keyLength >= 1 && keyLength <= capacity,
       "keyLength",
       `must be a whole number from 1 to ${capacity}, as k is ${describe(k)}`,
       String(keyLength),
     );
-    require(
+    demand(
       !causal || keyLength >= tokens,
       "keyLength",
       `must be at least ${tokens}, as causal is true and q is ${describe(q)}`,
       String(keyLength),
     );
-    require(
+    demand(
       Number.isFinite(scale) && Number.isFinite(Math.fround(scale)),
       "scale",
       "must be a finite number",
       String(scale),
     );
     if (mask) {
-      require(
+      demand(
         mask.dtype === "u32" && sameShape(mask.shape, [batch, keyLength]),
         "mask",
         `must be u32[${batch}, ${keyLength}], as q is ${describe(q)} and keyLength ${keyLength}`,
@@ -141,12 +141,12 @@ export const flashAttention: Op<FlashAttentionInput, "y", FlashAttentionAttribut
   relations,
 };
 
-function require(condition: boolean, argument: string, rule: string, value: string): void {
+function demand(condition: boolean, argument: string, rule: string, value: string): void {
   requireArgument(condition, "flash_attention", argument, rule, value);
 }
 
 function requireHeads(argument: "q" | "k", spec: TensorSpec, shape: string): void {
-  require(
+  demand(
     spec.shape.length === 4 && (spec.dtype === "f32" || spec.dtype === "f16"),
     argument,
     `must be f32 or f16 ${shape}`,

@@ -1,5 +1,5 @@
 
-// Where the rows of a key head are and what they see. Expects: params, GROUPS.
+// Where the rows of a key head are. Expects: params, GROUPS.
 
 // First group of a row of q and y; of the last row, where there are no more.
 fn row_start(key_head: u32, wanted: u32) -> u32 {
@@ -7,10 +7,4 @@ fn row_start(key_head: u32, wanted: u32) -> u32 {
   let shared_by = params.h / params.g;
   let token = key_head / params.g * params.t + row / shared_by;
   return (token * params.h + key_head % params.g * shared_by + row % shared_by) * GROUPS;
-}
-
-// Keys that a row may see.
-fn visible(row: u32) -> u32 {
-  let token = min(row / (params.h / params.g), params.t - 1u);
-  return params.key_length - params.causal * (params.t - 1u - token);
 }

@@ -4,7 +4,9 @@
 //   m = max_j s_j,   l = Σ_j 2^(s_j − m),   o = Σ_j 2^(s_j − m) · v_j,   s_j = scale · q · k_j
 //
 // Splits begin at the same keys whatever the batch, so that it does not change the result.
+// Needs rows.wgsl, visible.wgsl and reduce_tree.wgsl.
 
+override SPLIT: u32;     // keys of a workgroup, one for each invocation: a power of 2, at least 64
 override ROWS: u32;      // rows of a workgroup: 1, 2 or 4
 override GROUPS: u32;    // of four elements of a head, at most 64
 override HAS_MASK: bool;
@@ -31,11 +33,10 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> partials: array<vec4<f32>>;    // o [B, G, R, splits, D]
 @group(0) @binding(6) var<storage, read_write> statistics: array<vec2<f32>>;  // m, l [B, G, R, splits]
 
-const SPLIT = 128u;                      // keys; one for each invocation
 const STEPS = (GROUPS + 3u) / 4u;        // of sixteen elements
 const KEY_LANES = SPLIT / GROUPS;        // keys whose v are loaded at once
 const LOWEST = -1.0e38;                  // below every score
-const UNSEEN = -3.0e38;                  // the score of a key that is not seen: its power of 2 is 0
+const UNSEEN = -2.0e38;                  // the score of a key that is not seen: its power of 2 is 0
 
 var<workgroup> queries: array<vec4<f32>, ROWS * STEPS * 4u>;        // zeros after each row
 var<workgroup> weights: array<vec4<f32>, SPLIT + 3u * KEY_LANES>;   // [key][row], zeros after the keys
@@ -156,29 +157,4 @@ fn write_sum(acc: vec4<f32>, r: u32, row: u32, start: u32, lane: u32) {
     }
     partials[start + r * params.splits * GROUPS + lane] = sum;
   }
-}
-
-fn reduce_max(value: vec4<f32>, lane: u32) -> vec4<f32> {
-  exchange[lane] = value;
-  workgroupBarrier();  // every value is there before any is read
-  for (var width = SPLIT / 2u; width > 0u; width /= 2u) {
-    if (lane < width) {
-      exchange[lane] = max(exchange[lane], exchange[lane + width]);
-    }
-    workgroupBarrier();  // this level of the tree is complete before the next one reads it
-  }
-  return exchange[0];
-}
-
-fn reduce_sum(value: vec4<f32>, lane: u32) -> vec4<f32> {
-  workgroupBarrier();  // the maximum was read before it is overwritten
-  exchange[lane] = value;
-  workgroupBarrier();  // every value is there before any is read
-  for (var width = SPLIT / 2u; width > 0u; width /= 2u) {
-    if (lane < width) {
-      exchange[lane] += exchange[lane + width];
-    }
-    workgroupBarrier();  // this level of the tree is complete before the next one reads it
-  }
-  return exchange[0];
 }

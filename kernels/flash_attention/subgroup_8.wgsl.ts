@@ -10,6 +10,8 @@
  */
 
 import type { WgslFile } from "../../runtime/wgsl.ts";
+import rowsWgsl from "./rows.wgsl" with { type: "text" };
+import visibleWgsl from "./visible.wgsl" with { type: "text" };
 
 /** What the text of the kernel depends on. */
 export interface SubgroupKernel {
@@ -34,7 +36,7 @@ export function subgroup8({ headDim, rows, keysPerLane }: SubgroupKernel): WgslF
   const quad = (r: number) => `[${Math.floor(r / 4)}].${COMPONENTS[r % 4]}`;
   const key = (c: number) => COMPONENTS[c];
   const perRow = (line: (r: number) => string) => eachRow.map(line);
-  const slot = (w: number) => w < slots || isHalf ? `lane + ${8 * w}u` : `last_slot`;
+  const slot = (w: number) => w < slots || isHalf ? `lane${plus(8 * w)}` : `last_slot`;
   const scores = `vec${keysPerLane}<f32>`;
 
   const text = `\
@@ -66,7 +68,7 @@ struct Params {
 
 const GROUPS = ${groups}u;         // of four elements of a head
 const LOWEST = -1.0e38;     // below every score
-const UNSEEN = -3.0e38;     // the score of a key that is not seen: 2 to its distance from LOWEST is 0
+const UNSEEN = -2.0e38;     // the score of a key that is not seen: 2 to its distance from LOWEST is 0
 
 @compute @workgroup_size(8)
 fn flash_attention_subgroup_8(
@@ -84,7 +86,7 @@ fn flash_attention_subgroup_8(
   let first_key = key_head * params.capacity;
 ${
     range(Math.ceil(rows / 8)).map((i) =>
-      `  let q_start${i} = row_start(key_head, row + ${8 * i}u + lane % ${Math.min(rows, 8)}u);`
+      `  let q_start${i} = row_start(key_head, row${plus(8 * i)} + lane % ${Math.min(rows, 8)}u);`
     ).join("\n")
   }
   let end = visible(min(row + ${rows - 1}u, params.rows - 1u));
@@ -100,7 +102,7 @@ ${eachQuad.map((i) => `  highest[${i}] = vec4<f32>(LOWEST);`).join("\n")}
     // Scores. Each lane loads its keys and a row of q, which is broadcast to all.
 ${
     eachKey.map((c) =>
-      `    let k_start${c} = (first_key + min(key + ${8 * c}u + lane, end - 1u)) * GROUPS;`
+      `    let k_start${c} = (first_key + min(key${plus(8 * c)} + lane, end - 1u)) * GROUPS;`
     ).join("\n")
   }
     var s = array<${scores}, ${rows}>();  // said outright, as naga clears it only once otherwise
@@ -120,7 +122,7 @@ ${perRow((r) => `    s[${r}] *= params.scale;`).join("\n")}
 ${
     perRow((r) =>
       `      s[${r}] = select(${scores}(UNSEEN), s[${r}], own_keys < ` +
-      `vec${keysPerLane}<u32>(visible(row + ${r}u)));`
+      `vec${keysPerLane}<u32>(visible(row${plus(r)})));`
     ).join("\n")
   }
     }
@@ -163,7 +165,7 @@ ${
     for (var i = 0u; i < 8u; i++) {
 ${
     eachKey.map((c) =>
-      `      let v_start${c} = (first_key + min(key + ${8 * c}u + i, end - 1u)) * GROUPS;`
+      `      let v_start${c} = (first_key + min(key${plus(8 * c)} + i, end - 1u)) * GROUPS;`
     ).join("\n")
   }
 ${
@@ -217,29 +219,15 @@ ${
 ${
     range(width).map((w) =>
       8 * w + 8 <= groups
-        ? `    store_y4(start + lane + ${8 * w}u, share * acc[${w}]);`
+        ? `    store_y4(start + lane${plus(8 * w)}, share * acc[${w}]);`
         : `    if (lane < ${groups - 8 * w}u) {
-      store_y4(start + lane + ${8 * w}u, share * acc[${w}]);
+      store_y4(start + lane${plus(8 * w)}, share * acc[${w}]);
     }`
     ).join("\n")
   }
 ${perRow((r) => `    total${quad(r)} = total${quad((r + 1) % rows)};`).join("\n")}
 ${range((rows - 1) * width).map((i) => `    acc[${i}] = acc[${i + width}];`).join("\n")}
   }
-}
-
-// First group of a row of q and y; of the last row, where there are no more.
-fn row_start(key_head: u32, wanted: u32) -> u32 {
-  let row = min(wanted, params.rows - 1u);
-  let shared_by = params.h / params.g;
-  let token = key_head / params.g * params.t + row / shared_by;
-  return (token * params.h + key_head % params.g * shared_by + row % shared_by) * GROUPS;
-}
-
-// Keys that a row may see.
-fn visible(row: u32) -> u32 {
-  let token = min(row / (params.h / params.g), params.t - 1u);
-  return params.key_length - params.causal * (params.t - 1u - token);
 }
 
 fn across_max(value: vec4<f32>) -> vec4<f32> {
@@ -250,7 +238,7 @@ fn across_max(value: vec4<f32>) -> vec4<f32> {
 `;
   return {
     file: `flash_attention/subgroup_8_d${headDim}_r${rows}_k${keysPerLane}.wgsl`,
-    text: text.replace(/\n\n+( {4,})/g, "\n$1"),
+    text: text.replace(/\n\n+( {4,})/g, "\n$1") + rowsWgsl + visibleWgsl,
   };
 }
 
@@ -260,6 +248,11 @@ function range(count: number): number[] {
 
 function vector(items: readonly string[]): string {
   return `vec${items.length}<u32>(${items.join(", ")})`;
+}
+
+/** An offset, left out where it is 0. */
+function plus(offset: number): string {
+  return offset === 0 ? "" : ` + ${offset}u`;
 }
 
 function maxOf(items: readonly string[]): string {

@@ -2,9 +2,15 @@ import type { DeviceProfile } from "../../runtime/device.ts";
 import type { Inputs, Plan, Variant } from "../../runtime/op.ts";
 import type { TensorSpec } from "../../runtime/tensor.ts";
 import { linearGrid } from "../grid.ts";
+import combineWgsl from "./combine.wgsl" with { type: "text" };
 import type { FlashAttentionAttributes, FlashAttentionInput } from "./flash_attention.ts";
 import naive from "./naive.wgsl" with { type: "text" };
+import reduceTree from "./reduce_tree.wgsl" with { type: "text" };
+import rowsWgsl from "./rows.wgsl" with { type: "text" };
+import splitWgsl from "./split.wgsl" with { type: "text" };
 import { subgroup8 } from "./subgroup_8.wgsl.ts";
+import { type TileShape, tileShape, tileWgsl } from "./tile.wgsl.ts";
+import visibleWgsl from "./visible.wgsl" with { type: "text" };
 
 type Operands = Inputs<TensorSpec, FlashAttentionInput, "mask">;
 type FlashAttentionVariant = Variant<FlashAttentionInput, "mask", FlashAttentionAttributes>;
@@ -36,33 +42,80 @@ export function geometry({ q, k }: Pick<Operands, "q" | "k">): Geometry {
 }
 
 const NAIVE_WORKGROUP_SIZE = 64;
+const COMBINE_WORKGROUP_SIZE = 64;
+
+/** Keys of a workgroup of split.wgsl. Fixed, so that a result depends on nothing but its own keys. */
+const SPLIT = 128;
+
+/**
+ * Mesa's llvmpipe gives each invocation this many turns, over all of its loops together, and then
+ * leaves them all, with a wrong result and no message.
+ */
+const MOST_SOFTWARE_STEPS = 65_535;
+
+/** Beyond this many, a tile is less work. */
+const MOST_DECODE_ROWS = 16;
+
+/** What a tile may take of the workgroup memory: with more, too few workgroups share a processor. */
+const MOST_TILE_BYTES = 48 * 1024;
 
 /** Ways to compute it, most preferred first. */
 export const variants: readonly FlashAttentionVariant[] = [
   {
     name: "subgroup_8",
     summary: "a tile of rows per subgroup of eight, for software adapters",
-    supports: (inputs, _attributes, device) =>
-      device.subgroupMinSize !== 8 || device.subgroupMaxSize !== 8
-        ? "subgroups must be of size 8"
-        : supportsGroups(inputs, device),
+    supports(inputs, { keyLength }, device) {
+      if (device.subgroupMinSize !== 8 || device.subgroupMaxSize !== 8) {
+        return "subgroups must be of size 8";
+      }
+      const { size } = geometry(inputs);
+      const { rows, keysPerLane } = subgroupTile(inputs);
+      const steps = Math.ceil(keyLength / (8 * keysPerLane)) * (size / 4 + 8 + 3) + 2 * rows;
+      return supportsSteps(steps, device) ?? supportsGroups(inputs, device);
+    },
     preferred: (_inputs, _attributes, device) => device.isSoftware,
     plan(inputs, attributes, device) {
-      const { size, rows } = geometry(inputs);
-      const tileRows = rows <= 4 ? 4 : rows <= 8 ? 8 : 16;
-      return planTiles(
-        subgroup8({ headDim: size, rows: tileRows, keysPerLane: tileRows === 4 ? 4 : 2 }),
-        tileRows,
-        inputs,
-        attributes,
-        device,
-      );
+      const tile = subgroupTile(inputs);
+      const kernel = subgroup8({ headDim: geometry(inputs).size, ...tile });
+      return planTiles(kernel, tile.rows, inputs, attributes, device);
+    },
+  },
+  {
+    name: "split_decode",
+    summary: "few rows: the keys are split over workgroups, and a second dispatch combines them",
+    supports: (inputs, _attributes, device) =>
+      geometry(inputs).rows > MOST_DECODE_ROWS
+        ? `at most ${MOST_DECODE_ROWS} rows may share a key head`
+        : supportsGroups(inputs, device),
+    plan: planSplits,
+  },
+  {
+    name: "tile",
+    summary: "a tile of rows per workgroup; scores, weights and result in registers",
+    supports(inputs, { keyLength }, device) {
+      const { size } = geometry(inputs);
+      if (size % 4 !== 0) return "the head size must be a multiple of 4";
+      const shape = tileOf(inputs, device);
+      if (!shape) return "the device has too little workgroup memory";
+      const { invocations, keys, scoreKeys } = shape;
+      const staging = Math.ceil(keys * size / 4 / invocations) + 1;
+      const perTile = 2 * staging + size / 4 + 2 * (keys / scoreKeys + 1) + 2;
+      const steps = Math.ceil(keyLength / keys) * perTile + 1000;
+      return supportsSteps(steps, device) ?? supportsGroups(inputs, device);
+    },
+    plan(inputs, attributes, device) {
+      const shape = tileOf(inputs, device)!;
+      const kernel = tileWgsl(geometry(inputs).size, shape);
+      return planTiles(kernel, shape.rows, inputs, attributes, device);
     },
   },
   {
     name: "naive",
     summary: "one query row and head per invocation",
-    supports: ({ q }, _attributes, device) => supportsDtype(q, device),
+    supports(inputs, { keyLength }, device) {
+      const steps = keyLength * (3 * geometry(inputs).size + 5) + 1000;
+      return supportsSteps(steps, device) ?? supportsDtype(inputs.q, device);
+    },
     plan(inputs, attributes, device) {
       const { batch, tokens, heads, size } = geometry(inputs);
       const rows = batch * tokens * heads;
@@ -81,6 +134,21 @@ export const variants: readonly FlashAttentionVariant[] = [
     },
   },
 ];
+
+/** Undefined where a driver that counts the turns of all loops of an invocation lets them finish. */
+function supportsSteps(steps: number, { isSoftware }: DeviceProfile): string | undefined {
+  return isSoftware && steps > MOST_SOFTWARE_STEPS
+    ? `a software adapter leaves its loops after ${MOST_SOFTWARE_STEPS} turns, of ${steps}`
+    : undefined;
+}
+
+/** The tile of subgroup_8: as many rows as there are, up to 16. */
+function subgroupTile(inputs: Operands): { readonly rows: number; readonly keysPerLane: number } {
+  const { rows, size } = geometry(inputs);
+  const tileRows = rows <= 4 ? 4 : rows <= 8 ? 8 : 16;
+  // More keys share a load of q, but with many columns as well the kernel takes long to compile.
+  return { rows: tileRows, keysPerLane: tileRows < 16 || size <= 96 ? 4 : 2 };
+}
 
 function supportsDtype({ dtype }: TensorSpec, { hasF16 }: DeviceProfile): true | string {
   return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
@@ -127,5 +195,53 @@ function planTiles(
       },
       workgroups: linearGrid(batch * keyHeads * tiles, device),
     }],
+  };
+}
+
+function tileOf(inputs: Operands, { limits }: DeviceProfile): TileShape | undefined {
+  const bytes = Math.min(limits.maxComputeWorkgroupStorageSize, MOST_TILE_BYTES);
+  return tileShape(geometry(inputs).size, bytes);
+}
+
+/** One workgroup for each split of the keys of each key head and each four of its rows. */
+function planSplits(
+  inputs: Operands,
+  attributes: FlashAttentionAttributes,
+  device: DeviceProfile,
+): Plan {
+  const { batch, tokens, heads, keyHeads, size, rows } = geometry(inputs);
+  const groups = size / 4;
+  const splits = Math.ceil(attributes.keyLength / SPLIT);
+  const tileRows = rows <= 2 ? rows : 4;
+  const rowTiles = Math.ceil(rows / tileRows);
+  const allRows = batch * keyHeads * rows;
+  const perKeyHead = { rows, keyHeads: batch * keyHeads, splits };
+  return {
+    scratch: {
+      partials: { shape: [allRows, splits, size], dtype: "f32" },
+      statistics: { shape: [allRows, splits, 2], dtype: "f32" },
+    },
+    dispatches: [
+      {
+        kernel: {
+          file: "flash_attention/split.wgsl",
+          text: splitWgsl + rowsWgsl + visibleWgsl + reduceTree,
+        },
+        constants: { SPLIT, ROWS: tileRows, GROUPS: groups, HAS_MASK: inputs.mask ? 1 : 0 },
+        params: {
+          ...commonParams(inputs, attributes),
+          ...perKeyHead,
+          rowTiles,
+          scale: scaleOf(inputs, attributes) * Math.LOG2E,
+        },
+        workgroups: linearGrid(batch * keyHeads * rowTiles * splits, device),
+      },
+      {
+        kernel: { file: "flash_attention/combine.wgsl", text: combineWgsl + rowsWgsl },
+        constants: { WORKGROUP_SIZE: COMBINE_WORKGROUP_SIZE, GROUPS: groups },
+        params: { ...perKeyHead, t: tokens, h: heads, g: keyHeads },
+        workgroups: linearGrid(Math.ceil(allRows * groups / COMBINE_WORKGROUP_SIZE), device),
+      },
+    ],
   };
 }

@@ -1,5 +1,5 @@
 // Products of up to eight rows of x with four columns of y, in pieces of 16 bytes of weight per column.
-// Expects: override ROWS, override FORMAT, params.n, params.words.
+// Expects: override ROWS, FORMAT and HAS_BIAS, params.n, params.words.
 
 @group(0) @binding(1) var<storage, read> x: array<x_vec4>;             // [B, ROWS, K/4] × 4
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;     // [B, N, words] × 16 bytes

@@ -1,6 +1,8 @@
 /**
  * Writes the WGSL of the tile kernels. naga unrolls nothing and keeps indexed arrays in memory, so a
- * fast kernel spells its sums out under names of their own; here they are written by a loop.
+ * fast kernel spells its sums out under names of their own; here they are written by a loop. Four k are
+ * spelled out per turn of the inner loop: naga's guard of a loop is then a few instructions to 256
+ * multiply-adds, and the text stays short enough to read and to compile.
  *
  * @module
  */

@@ -211,7 +211,7 @@ function supportsMatvec(
   const { m, k } = geometry(inputs, attributes.layout);
   const perWord = 16 / bytesPerElement(inputs.weight.dtype);
   if (attributes.layout !== "linear") return "the layout must be linear";
-  if (m > MATVEC_ROWS) return `it computes at most ${MATVEC_ROWS} rows`;
+  if (m < 1 || m > MATVEC_ROWS) return `it computes 1 to ${MATVEC_ROWS} rows`;
   if (k % perWord !== 0) return `K must be a multiple of ${perWord}, 16 bytes of weight`;
   return supportsOutput(inputs, attributes, device);
 }
