@@ -76,7 +76,7 @@ export function drawTensor(input: CaseInput, family: Family, random: Random): Ho
   const count = elementCount(shape);
   const numbers = new Float64Array(count);
   if (dtype === "u32") {
-    const below = input.below ?? 1;
+    const below = Math.max(1, input.below ?? 1);
     for (let i = 0; i < count; i++) numbers[i] = random.integer(below);
     // The ends of the range are where an off-by-one shows.
     if (count > 1) numbers[count - 1] = below - 1;

@@ -204,6 +204,19 @@ Deno.test("a kernel beyond the device's limits is refused, since Deno would run 
   );
 });
 
+Deno.test("a tensor that no binding can hold is refused with both sizes", async () => {
+  using backend = await GpuBackend.create();
+  const most = backend.profile.limits.maxStorageBufferBindingSize;
+  if (most + 4 > backend.profile.limits.maxBufferSize) return;
+  using x = backend.zeros({ shape: [most / 4 + 1], dtype: "f32" });
+  const error = assertThrows(
+    () => backend.run(scaling(), { x }, { factor: 1 }),
+    KernelArgumentError,
+    `must take at most ${most} bytes (maxStorageBufferBindingSize)`,
+  );
+  assertEquals(error.fault.value, `f32[${most / 4 + 1}] takes ${most + 4}`);
+});
+
 Deno.test("a kernel that needs a missing feature is refused by name", async () => {
   using backend = await GpuBackend.create({ without: ["subgroups", "shader-f16"] });
   assertEquals([backend.profile.hasSubgroups, backend.profile.hasF16], [false, false]);
