@@ -110,13 +110,15 @@ function compareRow(name: string, old: Pair, now: Pair, isSoftware: boolean): Ro
   const drift = isJudgedByBaseline ? ratioOf(old.baseline, now.baseline) : NO_CHANGE;
   // The drift is as uncertain as any ratio, so its band widens the row's.
   const band = [change.least / drift.most, change.most / drift.least] as const;
+  // What is gone with the drift, or came with it, may be the baseline's own bad spell: ask for both.
   const rest = change.median / drift.median;
+  const [least, most] = [Math.min(rest, change.median), Math.max(rest, change.median)];
   const margin = 1 + (isSoftware ? MARGIN.software : MARGIN.hardware);
   const verdict = isJudgedByBaseline && now.row.timesNaive === 1
     ? "baseline"
-    : band[0] > 1 && rest > margin
+    : band[0] > 1 && least > margin
     ? "slower"
-    : band[1] < 1 && rest < 1 / margin
+    : band[1] < 1 && most < 1 / margin
     ? "faster"
     : "same";
   return {

@@ -71,14 +71,14 @@ function flags(
   );
 }
 
-/** Slots beyond the last key hold numbers that would show in any result that they leak into. */
+/** Slots beyond the last key hold what would show in any result, even with a weight of 0. */
 function withJunk(testCase: FlashAttentionCase): FlashAttentionCase {
   const { keyLength } = testCase.attributes;
   const fill = (shape: Shape, seed: number) => {
     const [, , capacity, size] = shape as [number, number, number, number];
     return Array.from(
       { length: shape.reduce((product, n) => product * n) },
-      (_, i) => Math.floor(i / size) % capacity < keyLength ? Math.sin(seed * i + seed) : 3e38,
+      (_, i) => Math.floor(i / size) % capacity < keyLength ? Math.sin(seed * i + seed) : Infinity,
     );
   };
   const { k, v } = testCase.inputs;
@@ -92,8 +92,11 @@ function withJunk(testCase: FlashAttentionCase): FlashAttentionCase {
   };
 }
 
-/** Lengths of the past around a tile of 16 keys and around one of 40. */
-const PASTS = [1, 15, 16, 17, 39, 40, 41].map((past) =>
+/**
+ * Lengths of the past around tiles of 16, 32 and 40 keys; after 30 and 38 the first row of a tile of
+ * rows misses only the last key of a tile of keys.
+ */
+const PASTS = [1, 15, 16, 17, 30, 31, 32, 38, 39, 40].map((past) =>
   make(`5 tokens after ${past}`, { tokens: 5, past, heads: 3, size: 80 })
 );
 
