@@ -16,7 +16,6 @@ import {
   formatCase,
   formatHeader,
   formatLeftOut,
-  formatMarkdown,
   formatProgress,
   formatRoof,
   formatRow,
@@ -24,6 +23,7 @@ import {
   LEGEND,
   nameWidth,
   REPORT_WIDTH,
+  updateMarkdown,
 } from "../bench/report.ts";
 import type { CaseResult } from "../bench/case_run.ts";
 import { runBench, type RunOptions } from "../bench/run.ts";
@@ -80,7 +80,11 @@ const OPTIONS = {
   },
   variant: { type: "text", value: "NAME", summary: "time this variant only" },
   json: { type: "text", value: "FILE", summary: "write the report, with every sample, as JSON" },
-  markdown: { type: "text", value: "FILE", summary: "write the report as a Markdown table" },
+  markdown: {
+    type: "text",
+    value: "FILE",
+    summary: "write a Markdown table; into the marked part of FILE where it has one",
+  },
   compare: {
     type: "text",
     value: "FILE",
@@ -95,7 +99,8 @@ const OPTIONS = {
   },
 } as const;
 
-const SPEC: CommandSpec<typeof OPTIONS> = {
+/** What the command takes. */
+export const BENCH_COMMAND: CommandSpec<typeof OPTIONS> = {
   name: "bench",
   summary: "Verifies each kernel, times it, and holds it against this machine's measured limits.",
   operands: {
@@ -110,7 +115,11 @@ const SPEC: CommandSpec<typeof OPTIONS> = {
 /** With this many seconds of a minute gone, `--quick` begins nothing that it would have to wait for. */
 const QUICK_SECONDS = 52;
 
-async function bench(command: ParsedCommand<typeof OPTIONS>, signal: AbortSignal): Promise<number> {
+/** Measures and prints; exits 1 if a result is wrong or a row became slower. */
+export async function bench(
+  command: ParsedCommand<typeof OPTIONS>,
+  signal: AbortSignal,
+): Promise<number> {
   const { options, operands } = command;
   const before = options.compare === undefined ? undefined : readReport(options.compare);
   const selected = selectOps(operands, options.variant);
@@ -284,8 +293,18 @@ class RunningReport {
   save(): void {
     if (this.#json !== undefined) Deno.writeTextFileSync(this.#json, formatJson(this.value));
     if (this.#markdown !== undefined) {
-      Deno.writeTextFileSync(this.#markdown, formatMarkdown(this.value));
+      const text = updateMarkdown(readOrEmpty(this.#markdown), this.value);
+      Deno.writeTextFileSync(this.#markdown, text);
     }
+  }
+}
+
+function readOrEmpty(file: string): string {
+  try {
+    return Deno.readTextFileSync(file);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw error;
   }
 }
 
@@ -309,5 +328,5 @@ class ProgressLine {
 
 if (import.meta.main) {
   quietDriver();
-  Deno.exit(await runCommand(SPEC, bench));
+  Deno.exit(await runCommand(BENCH_COMMAND, bench));
 }

@@ -152,7 +152,24 @@ export function formatProgress(done: number, total: number, label: string): stri
   return `[${bar}] ${done}/${total} ${label}`.slice(0, 78);
 }
 
-/** The report as Markdown, for a README. */
+const MARKS = { begin: "<!-- bench:begin -->", end: "<!-- bench:end -->" } as const;
+
+/**
+ * What a Markdown file becomes: where it has a part between `<!-- bench:begin -->` and
+ * `<!-- bench:end -->`, as a README has, that part gets the preferred variants; any other file gets
+ * the whole report.
+ *
+ * @param existing what the file holds now; empty for a new one
+ */
+export function updateMarkdown(existing: string, report: BenchReport): string {
+  const begin = existing.indexOf(MARKS.begin), end = existing.indexOf(MARKS.end);
+  if (begin < 0 || end < begin) return formatMarkdown(report);
+  const rows = report.rows.filter(({ preferred, status }) => preferred || status === "fail");
+  const table = formatMarkdown({ ...report, rows, leftOut: [] });
+  return `${existing.slice(0, begin)}${MARKS.begin}\n\n${table}\n${existing.slice(end)}`;
+}
+
+/** The report as Markdown. */
 export function formatMarkdown({ header, roofs, rows, leftOut, complete }: BenchReport): string {
   const roofText = roofs.filter(({ value }) => value !== null).map(({ unit, value, summary }) =>
     unit === "s"

@@ -3,7 +3,13 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { compareReports, formatChange, hasRegression } from "../bench/compare_reports.ts";
 import { projectCommit, projectVersion } from "../bench/project.ts";
-import { formatMarkdown, formatProgress, formatRow, microseconds } from "../bench/report.ts";
+import {
+  formatMarkdown,
+  formatProgress,
+  formatRow,
+  microseconds,
+  updateMarkdown,
+} from "../bench/report.ts";
 import { bindingRoof } from "../bench/roofs.ts";
 import {
   type BenchReport,
@@ -168,6 +174,19 @@ Deno.test("tables show failures and keep to their columns", () => {
   assertEquals(new Set(columns).size, 1);
   assertEquals(formatProgress(1, 2, "x".repeat(200)).length, 78);
   assertEquals(microseconds(1.5e-6), "1.50");
+});
+
+Deno.test("a README keeps its text and gets the preferred variants between the marks", () => {
+  const readme = "# Title\n\n<!-- bench:begin -->\nstale\n<!-- bench:end -->\n\nEnd\n";
+  const rows = [row("fast", [1], { preferred: true }), row("naive", [2])];
+  const updated = updateMarkdown(readme, report(rows));
+  assert(updated.startsWith("# Title\n\n<!-- bench:begin -->\n"));
+  assert(updated.endsWith("<!-- bench:end -->\n\nEnd\n"));
+  assert(
+    updated.includes("**fast**") && !updated.includes("naive |") && !updated.includes("stale"),
+  );
+  assertEquals(updateMarkdown(updated, report(rows)), updated);
+  assertEquals(updateMarkdown("something else", report(rows)), formatMarkdown(report(rows)));
 });
 
 Deno.test("the project's version and commit are read from its own files", () => {

@@ -1,7 +1,8 @@
 /** The commands, called as their tasks call them: what they print, and the status they exit with. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { runCommand } from "../apps/command_line.ts";
+import { bench, BENCH_COMMAND } from "../apps/bench.ts";
+import { editDistance, runCommand, suggest } from "../apps/command_line.ts";
 import { diagnose, doctor, DOCTOR_COMMAND, formatDiagnosis } from "../apps/doctor.ts";
 import { parseReferenceCase } from "../apps/reference_files.ts";
 import { verify, VERIFY_COMMAND } from "../apps/verify.ts";
@@ -16,12 +17,14 @@ const commands: Readonly<Record<string, (args: readonly string[]) => Promise<num
   verify: (args) => runCommand(VERIFY_COMMAND, verify, args),
   wgsl: (args) => runCommand(WGSL_COMMAND, printWgsl, args),
   doctor: (args) => runCommand(DOCTOR_COMMAND, doctor, args),
+  bench: (args) => runCommand(BENCH_COMMAND, bench, args),
 };
 
 const options: Readonly<Record<string, object>> = {
   verify: VERIFY_COMMAND.options,
   wgsl: WGSL_COMMAND.options,
   doctor: DOCTOR_COMMAND.options,
+  bench: BENCH_COMMAND.options,
 };
 
 /** Calls a command and collects what it prints. */
@@ -59,6 +62,14 @@ const usage: readonly (readonly [args: string, words: string])[] = [
   [`wgsl ${firstOp!.name} nothing`, `variant of ${firstOp!.name}`],
   [`wgsl ${firstOp!.name} naive more`, "at most 2"],
   ["wgsl x --dialect hlsl", "naga, tint"],
+  ["bench --quik", "did you mean --quick"],
+  ["bench --shapes 7b", "--shapes"],
+  ["bench --dtype f64", "--dtype"],
+  ["bench --variant fastest", "--variant"],
+  ["bench --compare no/such.json", "No such file"],
+  ["bench --compare deno.json", "kind must be bench"],
+  ["bench --json", "--json needs a value: --json FILE"],
+  [`bench ${firstOp!.name}x`, `did you mean ${firstOp!.name}`],
   ["doctor now", "takes options only"],
   ["doctor -x", "unknown option"],
 ];
@@ -100,6 +111,23 @@ Deno.test("wgsl prints a shader that stands by itself, in both dialects", async 
   assertStringIncludes(out, "// constants:");
   assert(!/\boverride\b(?!.*Expects)/.test(out.replace(/\/\/.*/g, "")), "an override is left");
   assertEquals((await call("wgsl", firstOp!.name, "--dialect", "tint")).status, 0);
+});
+
+Deno.test("bench prints roofs, then a checked row per variant, the preferred one marked", async () => {
+  const { status, out } = await call("bench", firstOp!.name, "--quick", "--seed", "1");
+  assertEquals(status, 0);
+  for (const words of ["f32 multiply-add", "seed 1", "err/bound", "* ", "0 failed"]) {
+    assertStringIncludes(out, words);
+  }
+  for (const { name } of firstOp!.variants) assertStringIncludes(out, name);
+  assert(out.split("\n").every((line) => line.length <= 120), "lines fit a terminal");
+});
+
+Deno.test("the nearest names are suggested", () => {
+  assertEquals(editDistance("matmul", "mtamul"), 1);
+  assertEquals(editDistance("", "abc"), 3);
+  assertStringIncludes(suggest("verfy", ["verify", "bench"]), "did you mean verify?");
+  assertStringIncludes(suggest("zzz", ["verify", "bench"]), "must be one of verify, bench");
 });
 
 Deno.test("doctor describes the adapter and tests every op", async () => {

@@ -1,6 +1,7 @@
 import type { DeviceProfile } from "../../runtime/device.ts";
 import type { Inputs, Plan, Variant } from "../../runtime/op.ts";
 import type { TensorSpec } from "../../runtime/tensor.ts";
+import type { WgslFile } from "../../runtime/wgsl.ts";
 import { linearGrid } from "../grid.ts";
 import combineWgsl from "./combine.wgsl" with { type: "text" };
 import type { FlashAttentionAttributes, FlashAttentionInput } from "./flash_attention.ts";
@@ -44,6 +45,12 @@ export function geometry({ q, k }: Pick<Operands, "q" | "k">): Geometry {
 const NAIVE_WORKGROUP_SIZE = 64;
 const COMBINE_WORKGROUP_SIZE = 64;
 
+const SPLIT_KERNEL = {
+  file: "flash_attention/split.wgsl",
+  text: splitWgsl + rowsWgsl + visibleWgsl + reduceTree,
+};
+const COMBINE_KERNEL = { file: "flash_attention/combine.wgsl", text: combineWgsl + rowsWgsl };
+
 /** Keys of a workgroup of split.wgsl. Fixed, so that a result depends on nothing but its own keys. */
 const SPLIT = 128;
 
@@ -76,7 +83,8 @@ export const variants: readonly FlashAttentionVariant[] = [
     preferred: (_inputs, _attributes, device) => device.isSoftware,
     plan(inputs, attributes, device) {
       const tile = subgroupTile(inputs);
-      const kernel = subgroup8({ headDim: geometry(inputs).size, ...tile });
+      const wanted = { headDim: geometry(inputs).size, ...tile };
+      const kernel = once(`subgroup_8 ${JSON.stringify(wanted)}`, () => subgroup8(wanted));
       return planTiles(kernel, tile.rows, inputs, attributes, device);
     },
   },
@@ -105,7 +113,8 @@ export const variants: readonly FlashAttentionVariant[] = [
     },
     plan(inputs, attributes, device) {
       const shape = tileOf(inputs, device)!;
-      const kernel = tileWgsl(geometry(inputs).size, shape);
+      const { size } = geometry(inputs);
+      const kernel = once(`tile ${size} ${JSON.stringify(shape)}`, () => tileWgsl(size, shape));
       return planTiles(kernel, shape.rows, inputs, attributes, device);
     },
   },
@@ -174,7 +183,7 @@ function commonParams(
 
 /** One workgroup for each key head and each tile of the rows that read it. */
 function planTiles(
-  kernel: Plan["dispatches"][number]["kernel"],
+  kernel: WgslFile,
   tileRows: number,
   inputs: Operands,
   attributes: FlashAttentionAttributes,
@@ -200,7 +209,20 @@ function planTiles(
 
 function tileOf(inputs: Operands, { limits }: DeviceProfile): TileShape | undefined {
   const bytes = Math.min(limits.maxComputeWorkgroupStorageSize, MOST_TILE_BYTES);
-  return tileShape(geometry(inputs).size, bytes);
+  const { size } = geometry(inputs);
+  const key = `${size} ${bytes}`;
+  if (!tileShapes.has(key)) tileShapes.set(key, tileShape(size, bytes));
+  return tileShapes.get(key);
+}
+
+/** Texts and shapes are the same for every layer and token, so each is made once. */
+const kernels = new Map<string, WgslFile>();
+const tileShapes = new Map<string, TileShape | undefined>();
+
+function once(key: string, make: () => WgslFile): WgslFile {
+  const kernel = kernels.get(key) ?? make();
+  kernels.set(key, kernel);
+  return kernel;
 }
 
 /** One workgroup for each split of the keys of each key head and each four of its rows. */
@@ -223,10 +245,7 @@ function planSplits(
     },
     dispatches: [
       {
-        kernel: {
-          file: "flash_attention/split.wgsl",
-          text: splitWgsl + rowsWgsl + visibleWgsl + reduceTree,
-        },
+        kernel: SPLIT_KERNEL,
         constants: { SPLIT, ROWS: tileRows, GROUPS: groups, HAS_MASK: inputs.mask ? 1 : 0 },
         params: {
           ...commonParams(inputs, attributes),
@@ -237,7 +256,7 @@ function planSplits(
         workgroups: linearGrid(batch * keyHeads * rowTiles * splits, device),
       },
       {
-        kernel: { file: "flash_attention/combine.wgsl", text: combineWgsl + rowsWgsl },
+        kernel: COMBINE_KERNEL,
         constants: { WORKGROUP_SIZE: COMBINE_WORKGROUP_SIZE, GROUPS: groups },
         params: { ...perKeyHead, t: tokens, h: heads, g: keyHeads },
         workgroups: linearGrid(Math.ceil(allRows * groups / COMBINE_WORKGROUP_SIZE), device),
