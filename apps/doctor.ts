@@ -44,7 +44,11 @@ export interface Diagnosis {
 const SWITCHES = ["DENO_WEBGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"] as const;
 const DRIVER_FOLDERS = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"] as const;
 
-/** Looks at everything; never throws on account of what it finds. */
+/**
+ * Looks at everything. A missing adapter and a wrong kernel are findings.
+ *
+ * @throws {GpuDeviceLostError} If the device is lost on the way
+ */
 export async function diagnose(gpu: GPU | undefined = navigator.gpu): Promise<Diagnosis> {
   const environment = environmentFindings();
   const base = {
@@ -104,7 +108,7 @@ function deviceFindings({ profile }: GpuBackend): Record<string, Record<string, 
   };
 }
 
-/** The preferred variant of every op on its first case. */
+/** The plainest variant of every op on its first case. */
 async function selfTest(backend: GpuBackend): Promise<Record<string, string>> {
   const outcome: Record<string, string> = {};
   const seed = freshSeed();

@@ -68,6 +68,9 @@ export async function verify(
     const names = new Set(chosen.flatMap(({ variants }) => variants.map(({ name }) => name)));
     requireChoice("--variant", options.variant, [...names]);
   }
+  if (options.reference !== undefined && options.seed !== undefined) {
+    throw new UsageError("--seed draws inputs, and the files of --reference hold their own");
+  }
   const references = options.reference === undefined
     ? undefined
     : await readReferenceCases(options.reference, chosen);
@@ -80,7 +83,7 @@ export async function verify(
 
   const results: VerifyResult[] = [];
   const source = references
-    ? fromReferences(backend, references, options.variant)
+    ? fromReferences(backend, references, options)
     : fromCases(backend, chosen, seed, options);
   for await (const result of source) {
     results.push(result);
@@ -107,25 +110,34 @@ export async function verify(
   return failed || !passed ? EXIT.failed : EXIT.ok;
 }
 
+/** Which cases and variants to verify. */
+interface Selection {
+  readonly variant: string | undefined;
+  readonly case: string | undefined;
+}
+
 async function* fromCases(
   backend: GpuBackend,
   chosen: readonly AnyOp[],
   seed: number,
-  { variant, case: part = "" }: { variant: string | undefined; case: string | undefined },
+  { variant, case: part = "" }: Selection,
 ): AsyncGenerator<VerifyResult> {
   for (const op of chosen) {
     const cases = op.cases.filter(({ name }) => name.includes(part));
-    const variants = variant === undefined ? {} : { variants: [variant] };
-    yield* verifyKernel(backend, op, { cases, seed, ...variants });
+    const names = op.variants.map(({ name }) => name);
+    const variants = names.filter((name) => variant === undefined || name === variant);
+    yield* verifyKernel(backend, op, { cases, seed, variants });
   }
 }
 
 async function* fromReferences(
   backend: GpuBackend,
   references: readonly ReferenceCase[],
-  variant: string | undefined,
+  { variant, case: part = "" }: Selection,
 ): AsyncGenerator<VerifyResult> {
-  for (const reference of references) yield* verifyReference(backend, reference, variant);
+  for (const reference of references) {
+    if (reference.name.includes(part)) yield* verifyReference(backend, reference, variant);
+  }
 }
 
 /** JSON has no NaN and no infinity; as text they can be read back. */

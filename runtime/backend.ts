@@ -6,7 +6,7 @@
 
 import { KernelArgumentError, requireArgument } from "./errors.ts";
 import type { Inputs, Op } from "./op.ts";
-import { describe, type HostTensor, type Tensor, type TensorSpec } from "./tensor.ts";
+import { describe, elementCount, type HostTensor, type Tensor, type TensorSpec } from "./tensor.ts";
 
 /** Runs ops on tensors of type `T`. */
 export interface Backend<T extends Tensor = Tensor> extends Disposable {
@@ -92,6 +92,11 @@ export function presentInputs<T>(
     if (tensor !== undefined) present.push([name, tensor]);
   }
   return present;
+}
+
+/** True if a call has no element to compute. */
+export function isEmptyCall(outputs: Named<TensorSpec>): boolean {
+  return Object.values(outputs).every((spec) => !spec || elementCount(spec.shape) === 0);
 }
 
 /** Refuses a tensor that is bound twice where one of the two is written. */

@@ -43,7 +43,8 @@ export class BufferPool {
   #liveBytes = 0;
   #liveTensors = 0;
   #pooledBytes = 0;
-  #scopes: { bytes: number; scope: Promise<GPUError | null> }[] = [];
+  readonly #unsettled = new Map<GPUBuffer, Promise<GPUError | null>>();
+  readonly #refused = new WeakSet<GPUBuffer>();
 
   /** @param opened the device @param onDestroy told of each buffer before it is destroyed */
   constructor(opened: OpenedDevice, onDestroy: (buffer: GPUBuffer) => void) {
@@ -85,9 +86,8 @@ export class BufferPool {
   give(buffer: GPUBuffer): void {
     this.#liveBytes -= buffer.size;
     this.#liveTensors--;
-    if (this.#pooledBytes + buffer.size > POOL_LIMIT) {
-      this.#onDestroy(buffer);
-      buffer.destroy();
+    if (this.#refused.has(buffer) || this.#pooledBytes + buffer.size > POOL_LIMIT) {
+      this.#destroy(buffer);
       return;
     }
     const free = this.#free.get(buffer.size);
@@ -99,37 +99,53 @@ export class BufferPool {
   /** Destroys the buffers that are kept for reuse. */
   trim(): void {
     for (const buffers of this.#free.values()) {
-      for (const buffer of buffers) {
-        this.#onDestroy(buffer);
-        buffer.destroy();
-      }
+      for (const buffer of buffers) this.#destroy(buffer);
     }
     this.#free.clear();
     this.#pooledBytes = 0;
   }
 
   /**
-   * Waits until the device has accepted every allocation made since the last call.
+   * Waits until the device has accepted every allocation made since the last call. A buffer that it
+   * refused is never handed out again. Calls that wait at the same time all learn of it.
    *
    * @throws {GpuOutOfMemoryError} If it refused one
    */
   async settle(): Promise<void> {
-    const scopes = this.#scopes;
-    this.#scopes = [];
-    for (const { bytes, scope } of scopes) {
-      const error = await scope;
-      if (error) {
-        throw new GpuOutOfMemoryError(`Cannot allocate ${bytes} bytes: ${error.message}`);
-      }
-    }
+    const unsettled = [...this.#unsettled];
+    const errors = await Promise.all(unsettled.map(([, scope]) => scope));
+    let refusal: GpuOutOfMemoryError | undefined;
+    unsettled.forEach(([buffer], i) => {
+      this.#unsettled.delete(buffer);
+      const error = errors[i];
+      if (!error) return;
+      this.#refuse(buffer);
+      refusal ??= new GpuOutOfMemoryError(`Cannot allocate ${buffer.size} bytes: ${error.message}`);
+    });
+    if (refusal) throw refusal;
   }
 
   #create(size: number): GPUBuffer {
     const { device } = this.#opened;
     device.pushErrorScope("out-of-memory");
     const buffer = device.createBuffer({ size, usage: TENSOR_USAGE });
-    this.#scopes.push({ bytes: size, scope: device.popErrorScope() });
+    this.#unsettled.set(buffer, device.popErrorScope());
     return buffer;
+  }
+
+  #refuse(buffer: GPUBuffer): void {
+    this.#refused.add(buffer);
+    const free = this.#free.get(buffer.size) ?? [];
+    const place = free.indexOf(buffer);
+    if (place < 0) return;
+    free.splice(place, 1);
+    this.#pooledBytes -= buffer.size;
+    this.#destroy(buffer);
+  }
+
+  #destroy(buffer: GPUBuffer): void {
+    this.#onDestroy(buffer);
+    buffer.destroy();
   }
 }
 

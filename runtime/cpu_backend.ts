@@ -13,7 +13,7 @@ import {
 } from "./backend.ts";
 import { requireArgument } from "./errors.ts";
 import type { AnyOp, Inputs, Op, ReferenceInput, ReferenceOutput } from "./op.ts";
-import { elementCount, HostTensor, type Shape, type TensorSpec } from "./tensor.ts";
+import { elementCount, HostTensor, requireShape, type Shape, type TensorSpec } from "./tensor.ts";
 
 /** The reference path. It needs no GPU. */
 export class CpuBackend implements Backend<HostTensor> {
@@ -24,6 +24,7 @@ export class CpuBackend implements Backend<HostTensor> {
   }
 
   zeros(spec: TensorSpec): HostTensor {
+    requireShape(spec.shape);
     return HostTensor.from(spec.shape, new Float64Array(elementCount(spec.shape)), spec.dtype);
   }
 
@@ -113,7 +114,8 @@ export function prepareReference(
         : Float64Array.from(operands[alias]!.values),
       scale: new Float64Array(count).fill(NaN),
     };
-    rowCount = Math.max(rowCount, rowsOf(spec.shape));
+    // Rows without elements may be billions, and there is nothing to compute in them.
+    if (count > 0) rowCount = Math.max(rowCount, rowsOf(spec.shape));
   }
   const compute = (rows: Iterable<number> = Array(rowCount).keys()) =>
     op.reference(operands, attributes, outputs, rows);

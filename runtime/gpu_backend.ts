@@ -8,6 +8,7 @@
 import {
   type Backend,
   inferOutputs,
+  isEmptyCall,
   type Named,
   presentInputs,
   requireDistinct,
@@ -24,7 +25,6 @@ import {
   bytesPerElement,
   describe,
   type Dtype,
-  elementCount,
   HostTensor,
   requireShape,
   type Shape,
@@ -49,9 +49,10 @@ export class GpuTensor implements Tensor {
   /** Made by a backend. `release` is called once, when the tensor is disposed. */
   constructor(backend: GpuBackend, spec: TensorSpec, range: BufferRange, release: () => void) {
     this.backend = backend;
-    this.shape = spec.shape;
+    this.shape = [...spec.shape];
     this.dtype = spec.dtype;
-    if (spec.below !== undefined) this.below = spec.below;
+    const { below } = spec;
+    if (below !== undefined) this.below = below;
     this.range = range;
     this.#release = release;
   }
@@ -91,7 +92,7 @@ export class GpuBackend implements Backend<GpuTensor> {
     this.#opened = opened;
     this.profile = opened.profile;
     this.#recorder = new Recorder(opened);
-    this.#pool = new BufferPool(opened, (buffer) => this.#recorder.forget(buffer));
+    this.#pool = new BufferPool(opened, (buffer) => this.#forget(buffer));
     this.#pipelines = new PipelineCache(opened);
     this.#timer = new PassTimer(opened);
     opened.device.addEventListener("uncapturederror", (event) => {
@@ -161,17 +162,23 @@ export class GpuBackend implements Backend<GpuTensor> {
     const untyped = op as unknown as AnyOp;
     const named = inputs as Named<GpuTensor>;
     const specs = this.#check(untyped, named, attributes);
-    const outputs: Record<string, GpuTensor> = {};
-    const isEmpty = Object.values(specs).some((spec) => spec && elementCount(spec.shape) === 0);
-    const variant = isEmpty
+    const variant = isEmptyCall(specs)
       ? undefined
       : chooseVariant(untyped, named, attributes, this.profile, options.variant);
-    for (const [name, spec] of Object.entries(specs)) {
-      if (spec === undefined) continue;
-      const alias = untyped.aliases?.[name];
-      outputs[name] = alias === undefined ? this.#allocate(spec) : named[alias]!;
+    const outputs: Record<string, GpuTensor> = {};
+    const made: GpuTensor[] = [];
+    try {
+      for (const [name, spec] of Object.entries(specs)) {
+        if (spec === undefined) continue;
+        const alias = untyped.aliases?.[name];
+        if (alias === undefined) made.push(outputs[name] = this.#allocate(spec));
+        else outputs[name] = named[alias]!;
+      }
+      if (variant) this.#launch(untyped, variant, named, attributes, outputs);
+    } catch (error) {
+      for (const tensor of made) tensor[Symbol.dispose]();
+      throw error;
     }
-    if (variant) this.#launch(untyped, variant, named, attributes, outputs);
     return outputs as { readonly [name in O]: GpuTensor };
   }
 
@@ -190,13 +197,17 @@ export class GpuBackend implements Backend<GpuTensor> {
     this.#launch(op, variant, inputs, attributes, outputs);
   }
 
-  /** A tensor over a range of a buffer that the caller owns and destroys. */
+  /**
+   * A tensor over a range of a buffer that the caller owns, and may destroy once the tensor is
+   * disposed.
+   */
   adopt(spec: TensorSpec, range: BufferRange): GpuTensor {
-    return new GpuTensor(this, spec, range, () => this.#recorder.forget(range.buffer));
+    return new GpuTensor(this, spec, range, () => this.#forget(range.buffer));
   }
 
   /** Submits what was recorded, without waiting for it. */
   submit(): void {
+    this.#requireUsable();
     this.#recorder.submit();
   }
 
@@ -207,6 +218,7 @@ export class GpuBackend implements Backend<GpuTensor> {
    * If anything since the last wait went wrong
    */
   async finish(): Promise<void> {
+    this.#requireUsable();
     this.#recorder.submit();
     await this.device.queue.onSubmittedWorkDone();
     await this.#settle();
@@ -220,29 +232,27 @@ export class GpuBackend implements Backend<GpuTensor> {
   /**
    * Runs `record` in a pass of its own and measures it.
    *
-   * @throws {RangeError} If `record` dispatches more than {@linkcode maxTimedDispatches}
+   * @param record runs ops, and neither uploads nor reads; await one timing before the next
+   * @throws {RangeError} If `record` dispatches more than {@linkcode maxTimedDispatches}, or does what
+   * ends the pass
    */
-  async time(record: () => void, options?: TimingOptions): Promise<Timing> {
-    this.#requireUsable();
-    const timing = await this.#timer.measure(this.#recorder, record, options);
-    await this.#settle();
-    return timing;
+  time(record: () => void, options?: TimingOptions): Promise<Timing> {
+    return this.#timed(() => this.#timer.measure(this.#recorder, record, options));
   }
 
   /**
    * Compares the device's timestamps with the wall clock over about 0.3 s of passes made by `record`,
    * and corrects later timings where they are off by more than 2 %.
    *
+   * @param record as for {@linkcode time}
    * @returns true nanoseconds per tick; undefined without timestamps
    */
-  async calibrate(record: () => void): Promise<number | undefined> {
-    this.#requireUsable();
-    const factor = await this.#timer.calibrate(this.#recorder, record);
-    await this.#settle();
-    return factor;
+  calibrate(record: () => void): Promise<number | undefined> {
+    return this.#timed(() => this.#timer.calibrate(this.#recorder, record));
   }
 
   async read(tensor: GpuTensor): Promise<HostTensor> {
+    this.#requireOwn("read", "tensor", tensor);
     requireArgument(!tensor.disposed, "read", "tensor", "must not be disposed", describe(tensor));
     const bytes = await this.readBytes(tensor.range);
     return HostTensor.fromBytes(tensor, bytes);
@@ -264,8 +274,7 @@ export class GpuBackend implements Backend<GpuTensor> {
       try {
         await staging.mapAsync(1 /* GPUMapMode.READ */);
       } catch (cause) {
-        await this.#settle();
-        throw new GpuDeviceLostError(`Cannot read a tensor: the map was refused: ${cause}`);
+        await this.#explain(cause);
       }
       const bytes = new Uint8Array(staging.getMappedRange().slice(0));
       await this.#settle();
@@ -288,15 +297,7 @@ export class GpuBackend implements Backend<GpuTensor> {
   }
 
   #check(op: AnyOp, inputs: Named<GpuTensor>, attributes: object): Named<TensorSpec> {
-    for (const [name, tensor] of presentInputs(op, inputs)) {
-      requireArgument(
-        tensor.backend === this,
-        op.name,
-        name,
-        "must be a tensor of this backend",
-        "a tensor of another backend",
-      );
-    }
+    for (const [name, tensor] of presentInputs(op, inputs)) this.#requireOwn(op.name, name, tensor);
     const specs = inferOutputs(op, inputs, attributes) as Named<TensorSpec>;
     for (const [output, input] of Object.entries(op.aliases ?? {})) {
       if (input && specs[output]) requireDistinct(op, input, inputs);
@@ -308,6 +309,16 @@ export class GpuBackend implements Backend<GpuTensor> {
       this.#requireBindable(op.name, name, tensor);
     }
     return specs;
+  }
+
+  #requireOwn(op: string, argument: string, tensor: GpuTensor): void {
+    requireArgument(
+      tensor instanceof GpuTensor && tensor.backend === this,
+      op,
+      argument,
+      "must be a tensor of this backend",
+      "a tensor of another backend",
+    );
   }
 
   #requireBindable(op: string, argument: string, spec: TensorSpec): void {
@@ -344,12 +355,12 @@ export class GpuBackend implements Backend<GpuTensor> {
       if (tensor) tensors.set(snakeCase(name), tensor);
     }
     const scratch: GpuTensor[] = [];
-    for (const [name, spec] of Object.entries(plan.scratch ?? {})) {
-      const tensor = this.#allocate(spec);
-      scratch.push(tensor);
-      tensors.set(snakeCase(name), tensor);
-    }
     try {
+      for (const [name, spec] of Object.entries(plan.scratch ?? {})) {
+        const tensor = this.#allocate(spec);
+        scratch.push(tensor);
+        tensors.set(snakeCase(name), tensor);
+      }
       this.#record(op, plan, tensors);
     } finally {
       for (const tensor of scratch) tensor[Symbol.dispose]();
@@ -361,19 +372,22 @@ export class GpuBackend implements Backend<GpuTensor> {
     plan: Plan,
     tensors: ReadonlyMap<string, GpuTensor>,
   ): void {
-    for (const dispatch of plan.dispatches) {
-      const { kernel, constants = {}, params = {}, workgroups, bind = {} } = dispatch;
-      const find = (binding: string) => tensors.get(snakeCase(bind[binding] ?? binding));
-      const dtypes = bindingDtypes(op, tensors, dispatch);
-      const pipeline = this.#pipelines.get(kernel, constants, dtypes);
-      const ranges = pipeline.kernel.bindings.map(({ name, access }) =>
-        find(name)?.range ?? this.#absentRange(access)
-      );
+    // Every pipeline first: a kernel that is refused must not leave half a plan recorded.
+    const pipelines = plan.dispatches.map((dispatch) => {
+      const { kernel, constants = {} } = dispatch;
+      return this.#pipelines.get(kernel, constants, bindingDtypes(op, tensors, dispatch));
+    });
+    plan.dispatches.forEach(({ params = {}, workgroups, bind = {} }, i) => {
+      const pipeline = pipelines[i]!;
+      const ranges = pipeline.kernel.bindings.map(({ name, access }) => {
+        const range = tensors.get(snakeCase(bind[name] ?? name))?.range;
+        return range && range.size > 0 ? range : this.#absentRange(access);
+      });
       this.#recorder.dispatch(pipeline, ranges, params, workgroups);
-    }
+    });
   }
 
-  /** What an absent optional tensor is bound to: WebGPU has no empty bindings. */
+  /** What an absent or empty tensor is bound to: WebGPU has no empty bindings. */
   #absentRange(access: "read" | "read_write"): BufferRange {
     const key = access === "read" ? "read" : "write";
     const size = 256;
@@ -383,6 +397,31 @@ export class GpuBackend implements Backend<GpuTensor> {
       usage: BUFFER_USAGE.storage,
     });
     return { buffer, offset: 0, size };
+  }
+
+  /** Lets go of a buffer that is about to be destroyed; what is recorded may still use it. */
+  #forget(buffer: GPUBuffer): void {
+    this.#recorder.submit();
+    this.#recorder.forget(buffer);
+  }
+
+  async #timed<T>(measure: () => Promise<T>): Promise<T> {
+    this.#requireUsable();
+    let result: T;
+    try {
+      result = await measure();
+    } catch (cause) {
+      if (cause instanceof DOMException) await this.#explain(cause);
+      throw cause;
+    }
+    await this.#settle();
+    return result;
+  }
+
+  /** Throws what made the device refuse a map. */
+  async #explain(refusal: unknown): Promise<never> {
+    await this.#settle();
+    throw new GpuDeviceLostError(`Cannot read from the device: the map was refused: ${refusal}`);
   }
 
   async #settle(): Promise<void> {

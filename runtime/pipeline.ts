@@ -24,10 +24,11 @@ export interface Pipeline {
   readonly layoutId: number;
 }
 
-/** Pipelines by file, constants and dtypes; layouts by signature. */
+/** Pipelines by text, constants and dtypes; layouts by signature. */
 export class PipelineCache {
   readonly #opened: OpenedDevice;
   readonly #pipelines = new Map<string, Pipeline>();
+  readonly #textIds = new Map<string, number>();
   readonly #layouts = new Map<string, { layout: GPUBindGroupLayout; id: number }>();
   readonly #verdicts = new Map<string, Promise<GpuShaderError | null>>();
 
@@ -52,7 +53,7 @@ export class PipelineCache {
     constants: Readonly<Record<string, number>>,
     dtypes: Readonly<Record<string, Dtype>>,
   ): Pipeline {
-    const key = cacheKey(file, constants, dtypes);
+    const key = cacheKey(this.#textId(file.text), constants, dtypes);
     let pipeline = this.#pipelines.get(key);
     if (pipeline === undefined) {
       const kernel = specialize(file, constants, dtypes, this.#opened.dialect);
@@ -77,6 +78,16 @@ export class PipelineCache {
         throw error;
       }
     }
+  }
+
+  /** Small number that names a text in cache keys: two kernels may go by one file name. */
+  #textId(text: string): number {
+    let id = this.#textIds.get(text);
+    if (id === undefined) {
+      id = this.#textIds.size;
+      this.#textIds.set(text, id);
+    }
+    return id;
   }
 
   #compile(file: WgslFile, kernel: SpecializedKernel, key: string): Pipeline {
@@ -135,11 +146,11 @@ export class PipelineCache {
 const COMPUTE_STAGE = 4;
 
 function cacheKey(
-  file: WgslFile,
+  textId: number,
   constants: Readonly<Record<string, number>>,
   dtypes: Readonly<Record<string, Dtype>>,
 ): string {
-  let key = file.file;
+  let key = `${textId}`;
   for (const name in constants) key += `|${name}=${constants[name]}`;
   for (const name in dtypes) key += `|${name}:${dtypes[name]}`;
   return key;

@@ -12,7 +12,7 @@ import { snakeCase, specialize, type SpecializedKernel, type WgslDialect } from 
 
 /**
  * Dtype per WGSL name of everything that a dispatch may bind. An optional tensor that is absent counts
- * as f32, so that the kernel compiles.
+ * as f32, so that the kernel compiles; a name that no tensor has is left out, so that it does not.
  *
  * @param tensors the tensors that are there, by WGSL name
  */
@@ -24,10 +24,13 @@ export function bindingDtypes(
   const dtypes: Record<string, Dtype> = {};
   for (const name of [...op.inputs, ...op.outputs]) dtypes[snakeCase(name)] = "f32";
   for (const [name, tensor] of tensors) dtypes[name] = tensor.dtype;
+  const bound = { ...dtypes };
   for (const [binding, name] of Object.entries(bind)) {
-    dtypes[binding] = dtypes[snakeCase(name)] ?? "f32";
+    const dtype = dtypes[snakeCase(name)];
+    if (dtype === undefined) delete bound[binding];
+    else bound[binding] = dtype;
   }
-  return dtypes;
+  return bound;
 }
 
 /** A dispatch and the WGSL that it runs. */

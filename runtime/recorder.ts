@@ -65,9 +65,9 @@ export class Recorder {
     return Math.floor(ARENA_BYTES / Math.max(minUniformBufferOffsetAlignment, MOST_PARAM_BYTES));
   }
 
-  /** True if something was recorded since the last submit. */
-  get pending(): boolean {
-    return this.#encoder !== undefined;
+  /** True while a timed pass is open. */
+  get isTimed(): boolean {
+    return this.#isTimed;
   }
 
   /**
@@ -75,6 +75,7 @@ export class Recorder {
    *
    * @param ranges one per storage binding of the kernel, in its order
    * @param params a value for each field of the kernel's `Params`, in camelCase
+   * @throws {GpuLimitError} If there are too many workgroups, or a range is larger than a binding
    */
   dispatch(
     pipeline: Pipeline,
@@ -190,7 +191,14 @@ export class Recorder {
 
   #bindGroup(pipeline: Pipeline, ranges: readonly BufferRange[]): GPUBindGroup {
     let key = `${pipeline.layoutId}/${pipeline.kernel.params.length}`;
+    const { maxStorageBufferBindingSize: most } = this.#opened.profile.limits;
     for (const { buffer, offset, size } of ranges) {
+      if (size > most) {
+        throw new GpuLimitError(
+          `Cannot dispatch ${pipeline.kernel.entryPoint}: a binding must be at most ${most} bytes ` +
+            `(maxStorageBufferBindingSize): ${size}`,
+        );
+      }
       key += `:${this.#bufferId(buffer)}@${offset}+${size}`;
     }
     let group = this.#bindGroups.get(key);

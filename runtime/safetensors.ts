@@ -56,8 +56,7 @@ export function parseSafetensors(bytes: Uint8Array, file: string): SafetensorsFi
   const entries = parseHeader(bytes.subarray(8, dataStart), fail);
   const data = bytes.subarray(dataStart);
   const metadata = new Map<string, string>();
-  const tensors = new Map<string, HostTensor>();
-  const ranges: [begin: number, end: number, name: string][] = [];
+  const checked: Entry[] = [];
   for (const [name, value] of entries) {
     if (name === "__metadata__") {
       if (!isRecord(value)) fail("__metadata__ must be an object");
@@ -69,13 +68,13 @@ export function parseSafetensors(bytes: Uint8Array, file: string): SafetensorsFi
       }
       continue;
     }
-    const { dtype, shape, begin, end } = checkEntry(name, value, data.byteLength, fail);
-    ranges.push([begin, end, name]);
-    tensors.set(name, readTensor(name, dtype, shape, data.slice(begin, end), fail));
+    checked.push({ name, ...checkEntry(name, value, data.byteLength, fail) });
   }
-  ranges.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  // Before any byte is copied: tensors that overlap could claim the file many times over.
   let covered = 0;
-  for (const [begin, end, name] of ranges) {
+  for (
+    const { name, begin, end } of checked.toSorted((a, b) => a.begin - b.begin || a.end - b.end)
+  ) {
     if (begin !== covered) {
       fail(`tensors must follow each other: ${quote(name)} starts at ${begin}, not at ${covered}`);
     }
@@ -83,6 +82,11 @@ export function parseSafetensors(bytes: Uint8Array, file: string): SafetensorsFi
   }
   if (covered !== data.byteLength) {
     fail(`tensors must cover the file: ${data.byteLength - covered} bytes are left over`);
+  }
+  const tensors = new Map<string, HostTensor>();
+  for (const { name, dtype, shape, begin, end } of checked) {
+    const copy = new Uint8Array(data.subarray(begin, end));
+    tensors.set(name, readTensor(name, dtype, shape, copy, fail));
   }
   return { tensors, metadata };
 }
@@ -119,6 +123,15 @@ export function writeSafetensors(
 
 type Fail = (rule: string) => never;
 
+/** A tensor as the header describes it. */
+interface Entry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: Shape;
+  readonly begin: number;
+  readonly end: number;
+}
+
 function parseHeader(bytes: Uint8Array, fail: Fail): [string, unknown][] {
   let text: string;
   try {
@@ -147,7 +160,7 @@ function checkEntry(
   value: unknown,
   dataLength: number,
   fail: Fail,
-): { dtype: string; shape: Shape; begin: number; end: number } {
+): Omit<Entry, "name"> {
   const { dtype, shape, data_offsets: offsets } = isRecord(value)
     ? value
     : fail(`${quote(name)} must be an object`);

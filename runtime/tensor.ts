@@ -23,9 +23,9 @@ export interface TensorSpec {
   readonly dtype: Dtype;
   /**
    * For u32 tensors: every element is less than this. It lets an op refuse an id or a position that is
-   * out of range before any GPU call, where a shader would silently read something else.
+   * range before any GPU call, where a shader would silently read something else.
    */
-  readonly below?: number;
+  readonly below?: number | undefined;
 }
 
 /** A tensor on some backend. */
@@ -111,7 +111,6 @@ const BITS = new Uint32Array(FLOAT.buffer);
 export class HostTensor implements Tensor {
   readonly shape: Shape;
   readonly dtype: Dtype;
-  readonly below?: number;
   #values: HostValues | undefined;
 
   /**
@@ -142,7 +141,6 @@ export class HostTensor implements Tensor {
     this.shape = [...shape];
     this.dtype = dtype;
     this.#values = values;
-    if (values instanceof Uint32Array) this.below = exclusiveBound(values);
   }
 
   /** Rounds numbers to `dtype` and stores them. */
@@ -160,8 +158,9 @@ export class HostTensor implements Tensor {
       `must hold ${length} bytes, as the tensor is ${describe(spec)}`,
       `${bytes.byteLength} bytes`,
     );
-    const copy = bytes.slice(0, length).buffer;
-    return new HostTensor(spec.shape, viewAs(spec.dtype, copy), spec.dtype);
+    // Node's Buffer is a Uint8Array whose `slice` does not copy.
+    const copy = new Uint8Array(bytes.subarray(0, length));
+    return new HostTensor(spec.shape, viewAs(spec.dtype, copy.buffer), spec.dtype);
   }
 
   /** The stored elements; for bf16 their bits. */
@@ -187,6 +186,11 @@ export class HostTensor implements Tensor {
   get bytes(): Uint8Array<ArrayBuffer> {
     const { buffer, byteOffset, byteLength } = this.values;
     return new Uint8Array(buffer, byteOffset, byteLength);
+  }
+
+  /** For u32 tensors: one more than the largest element as it is now, since elements may be set. */
+  get below(): number | undefined {
+    return this.#values instanceof Uint32Array ? exclusiveBound(this.#values) : undefined;
   }
 
   get disposed(): boolean {
@@ -250,7 +254,15 @@ function defaultDtype(values: HostValues): Dtype {
   if (values instanceof Float32Array) return "f32";
   if (values instanceof Float16Array) return "f16";
   if (values instanceof Uint16Array) return "bf16";
-  return values instanceof Int32Array ? "i32" : "u32";
+  if (values instanceof Int32Array) return "i32";
+  requireArgument(
+    values instanceof Uint32Array,
+    "tensor",
+    "values",
+    "must be a Float32Array, Float16Array, Uint16Array, Int32Array or Uint32Array",
+    (values as object | undefined)?.constructor?.name ?? String(values),
+  );
+  return "u32";
 }
 
 function exclusiveBound(values: Uint32Array): number {

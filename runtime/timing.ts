@@ -56,6 +56,7 @@ export class PassTimer {
    * Runs `record` in a pass of its own.
    *
    * @param recorder where `record` leaves its dispatches
+   * @throws {RangeError} If the pass has no room for them, or `record` ends it
    */
   async measure(
     recorder: Recorder,
@@ -106,7 +107,15 @@ export class PassTimer {
         endOfPassWriteIndex: 1,
       },
     );
-    record();
+    try {
+      record();
+      if (!recorder.isTimed) {
+        throw new RangeError("Cannot time a pass: it must hold ops only: something else ended it");
+      }
+    } catch (error) {
+      recorder.submit(); // what comes next does not belong into this pass
+      throw error;
+    }
     const cpuBefore = cpuSeconds();
     const submittedAt = performance.now() / 1000;
     recorder.submit((encoder) => {

@@ -7,11 +7,11 @@
  */
 
 import type { Named } from "./backend.ts";
-import { inferOutputs, presentInputs } from "./backend.ts";
+import { inferOutputs, isEmptyCall, presentInputs } from "./backend.ts";
 import { BUFFER_USAGE, uploadBytes } from "./buffers.ts";
 import { compare, type Comparison, coordinates } from "./compare.ts";
 import { rowsOf, runReference } from "./cpu_backend.ts";
-import { KernelsError } from "./errors.ts";
+import { GpuDeviceLostError, KernelsError, requireArgument } from "./errors.ts";
 import type { GpuBackend, GpuTensor } from "./gpu_backend.ts";
 import type { AnyCase, AnyOp, AnyVariant, Op, ReferenceOutput, Tolerance } from "./op.ts";
 import { drawInputs, Random } from "./random.ts";
@@ -46,8 +46,8 @@ export interface VerifyOptions {
   /** Seed of the inputs; drawn anew unless given. */
   readonly seed?: number;
   /**
-   * Compare at most this many rows of each output, spread over it; all unless given, and all of an
-   * op that writes into its inputs.
+   * Compare at most this many rows of each output, and at least two, spread over it; all unless given,
+   * and all of an op that writes into its inputs.
    */
   readonly maxRows?: number;
 }
@@ -66,6 +66,8 @@ const POISON_WORDS = [0x7fc0dead, 0xffc0beef] as const;
  *
  * @param backend device to run on
  * @param op the op
+ * @throws {KernelArgumentError} If `options.variants` names one that the op has not
+ * @throws {GpuDeviceLostError} If the device is lost, which says nothing about the kernel
  */
 export async function* verifyKernel<
   I extends string,
@@ -79,6 +81,11 @@ export async function* verifyKernel<
 ): AsyncGenerator<VerifyResult> {
   const untyped = op as unknown as AnyOp;
   const seed = options.seed ?? freshSeed();
+  const known = untyped.variants.map(({ name }) => name);
+  for (const name of options.variants ?? []) {
+    const rule = `must be among ${known.join(", ")}`;
+    requireArgument(known.includes(name), untyped.name, "variants", rule, name);
+  }
   const { cases = untyped.cases, maxRows = Infinity } = options;
   for (const testCase of cases) {
     const inputs = drawInputs(untyped, testCase, seed);
@@ -117,7 +124,11 @@ export interface VerifyDetails {
   readonly references?: Map<number, Record<string, ReferenceOutput>>;
 }
 
-/** Verifies one variant on given inputs, against the op's reference or against given outputs. */
+/**
+ * Verifies one variant on given inputs, against the op's reference or against given outputs.
+ *
+ * @throws {GpuDeviceLostError} If the device is lost, which says nothing about the kernel
+ */
 export async function verifyTensors(
   backend: GpuBackend,
   op: AnyOp,
@@ -153,11 +164,12 @@ export async function verifyTensors(
       runs.push(await runGuarded(backend, op, variant, inputs, attributes, specs, poison));
     }
   } catch (error) {
-    if (!(error instanceof KernelsError)) throw error;
+    if (!(error instanceof KernelsError) || error instanceof GpuDeviceLostError) throw error;
     return result("fail", error.message);
   }
   const [first, second] = runs as [GuardedRun, GuardedRun];
-  if (first.fault) return result("fail", first.fault);
+  const fault = first.fault || second.fault;
+  if (fault) return result("fail", fault);
 
   const names = Object.keys(first.outputs);
   const rowCount = Math.max(...names.map((name) => rowsOf(specs[name]!.shape)));
@@ -249,8 +261,7 @@ async function runGuarded(
       guarded.set(`output ${name}`, made);
       outputs[name] = made.tensor;
     }
-    const isEmpty = Object.values(specs).some((spec) => spec && elementCount(spec.shape) === 0);
-    if (!isEmpty) backend.launch(op, variant, operands, attributes, outputs);
+    if (!isEmptyCall(specs)) backend.launch(op, variant, operands, attributes, outputs);
     const read = new Map(
       await Promise.all(
         [...guarded].map(async ([name, made]) => [name, await made.read()] as const),

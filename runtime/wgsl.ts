@@ -100,9 +100,10 @@ export function withoutComments(text: string): string {
  *
  * @param kernel the file
  * @param constants a value for each `override` that the file declares
- * @param dtypes dtype per binding name, for the bindings whose element type is left to the tensor
+ * @param dtypes dtype per binding name
  * @param dialect what the implementation accepts
- * @throws {GpuShaderError} If a constant is missing or unknown, or the file breaks the conventions
+ * @throws {GpuShaderError} If a constant is missing or unknown, a binding's name is no tensor's, or the
+ * file breaks the conventions
  */
 export function specialize(
   kernel: WgslFile,
@@ -174,8 +175,8 @@ function readParams(bare: string): ParamField[] {
  */
 function accessor(kernel: WgslFile, binding: Binding, dtype: Dtype | undefined): string {
   const { name, flexible, access } = binding;
-  if (flexible === undefined) return "";
   if (dtype === undefined) fail(kernel, `binding ${name} has no tensor`);
+  if (flexible === undefined) return "";
   const writes = access === "read_write";
   const wide = flexible === "vec4";
   const form = ACCESSORS[`${dtype}${wide ? "x4" : ""}${writes ? " rw" : ""}`];
@@ -248,7 +249,8 @@ function literal(value: number, type: string): string {
   if (type === "bool") return value ? "true" : "false";
   if (type === "u32") return `${value}u`;
   if (type === "i32") return `${value}i`;
-  return Number.isInteger(value) ? `${value}.0` : `${value}`;
+  const text = String(value);
+  return /[.e]/.test(text) ? text : `${text}.0`;
 }
 
 /** Values of the module's integer constants. */
@@ -326,7 +328,11 @@ function evaluate(
     }
     return value;
   };
-  return sum();
+  const value = sum();
+  if (next !== tokens.length || /[^\w\s+*/%()-]/.test(expression)) {
+    fail(kernel, `cannot evaluate ${expression.trim()}`);
+  }
+  return value;
 }
 
 function fail(kernel: WgslFile, rule: string): never {

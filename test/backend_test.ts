@@ -7,14 +7,17 @@ import {
   GpuDeviceLostError,
   GpuFeatureError,
   GpuLimitError,
+  GpuOutOfMemoryError,
   GpuShaderError,
   GpuUnavailableError,
   GpuValidationError,
   HostTensor,
   KernelArgumentError,
   type Op,
+  type Plan,
 } from "../mod.ts";
-import { uploadBytes } from "../runtime/buffers.ts";
+import { BufferPool, uploadBytes } from "../runtime/buffers.ts";
+import type { OpenedDevice } from "../runtime/device.ts";
 import { sharedBackend } from "./device.ts";
 
 interface DoubleAttributes {
@@ -67,8 +70,42 @@ fn scaling(@builtin(global_invocation_id) id: vec3<u32>) {
   if (id.x < params.count) { y[id.x] = params.factor * x[id.x]; }
 }`;
 
+/** An op of two outputs whose shapes and plan a test makes up. */
+function pair(
+  shapes: { readonly y: readonly number[]; readonly z: readonly number[] },
+  plan: Plan,
+): Op<"x", "y" | "z", object> {
+  return {
+    name: "pair",
+    summary: "y and z from x",
+    inputs: ["x"],
+    outputs: ["y", "z"],
+    attributes: [],
+    infer: () => ({
+      y: { shape: shapes.y, dtype: "f32" },
+      z: { shape: shapes.z, dtype: "f32" },
+    }),
+    reference() {},
+    variants: [{ name: "naive", summary: "one", supports: () => true, plan: () => plan }],
+    work: () => ({ flop: 0, bytes: 0 }),
+    tolerance: () => "exact",
+    cases: [],
+    benchCases: () => [],
+  };
+}
+
+/** Copies `source` to `output`, whatever they store. */
+const COPY = {
+  file: "pair/copy.wgsl",
+  text: `// output = source
+@group(0) @binding(1) var<storage, read> source: array<source_scalar>;
+@group(0) @binding(2) var<storage, read_write> output: array<output_scalar>;
+@compute @workgroup_size(1)
+fn copy(@builtin(workgroup_id) id: vec3<u32>) { store_output(id.x, load_source(id.x)); }`,
+};
+
 const numbers = (count: number) =>
-  HostTensor.from([count], Array.from({ length: count }, Math.sqrt));
+  HostTensor.from([count], Array.from({ length: count }, (_, i) => Math.sqrt(i)));
 
 Deno.test("a chain of runs is recorded in order and read once", async () => {
   const backend = await sharedBackend();
@@ -165,6 +202,14 @@ Deno.test("bad tensors are refused before any GPU call, and the backend goes on"
   );
   refused(() => backend.run(op, { x }, attributes, { variant: "fast" }), "one of naive: fast");
   await assertRejects(() => backend.read(gone), KernelArgumentError, "must not be disposed");
+  for (const stranger of [foreign, numbers(4) as unknown as typeof x]) {
+    await assertRejects(
+      () => backend.read(stranger),
+      KernelArgumentError,
+      "must be a tensor of this backend",
+    );
+    refused(() => backend.run(op, { x: stranger }, attributes), "must be a tensor of this backend");
+  }
   assertEquals(backend.memory, before);
   using y = backend.run(op, { x }, { factor: 2 }).y;
   assertEquals((await backend.read(y)).shape, [4]);
@@ -255,6 +300,8 @@ Deno.test("a disposed backend says so", async () => {
   const backend = await GpuBackend.create();
   backend[Symbol.dispose]();
   assertThrows(() => backend.upload(numbers(1)), GpuDeviceLostError, "after dispose");
+  assertThrows(() => backend.submit(), GpuDeviceLostError, "after dispose");
+  await assertRejects(() => backend.finish(), GpuDeviceLostError, "after dispose");
 });
 
 Deno.test("uploads with a bad range or a detached source throw instead of aborting", async () => {
@@ -291,6 +338,152 @@ Deno.test("timing a pass reads the device's clock and grows with the work", asyn
   const [few, many] = [await repeat(2), await repeat(60)];
   assert(many.wallSeconds > few.wallSeconds);
   if (backend.profile.hasTimestamps) assert(many.gpuSeconds! > 5 * few.gpuSeconds!);
+});
+
+Deno.test("a pass that cannot be timed leaves the backend as it was", async () => {
+  using backend = await GpuBackend.create();
+  const op = scaling();
+  using x = backend.upload(numbers(4));
+  const runs = (count: number) => {
+    for (let i = 0; i < count; i++) backend.run(op, { x }, { factor: i }).y[Symbol.dispose]();
+  };
+  const tooMany = 20 * backend.maxTimedDispatches;
+  await assertRejects(() => backend.time(() => runs(tooMany)), RangeError, "at most");
+  runs(tooMany);
+  await assertRejects(
+    () => backend.time(() => backend.upload(numbers(4))[Symbol.dispose]()),
+    RangeError,
+    "something else ended it",
+  );
+  assert((await backend.time(() => runs(1))).wallSeconds > 0);
+  assertEquals(backend.memory.liveTensors, 1);
+});
+
+Deno.test("a lost device fails a timing as such", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(4));
+  const timing = backend.time(() => {
+    backend.run(scaling(), { x }, { factor: 1 }).y[Symbol.dispose]();
+    backend.device.destroy();
+  });
+  await assertRejects(() => timing, GpuDeviceLostError);
+});
+
+Deno.test("a run that fails gives back everything that it took", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(4));
+  const { maxBufferSize, maxStorageBufferBindingSize, maxComputeWorkgroupsPerDimension } =
+    backend.profile.limits;
+  const dispatch = { kernel: COPY, workgroups: [1, 1, 1], bind: { source: "x", output: "y" } };
+  const unbindable = { shape: [maxStorageBufferBindingSize / 4 + 1], dtype: "f32" } as const;
+  const large = { shape: [maxBufferSize], dtype: "f32" } as const;
+  const wide = [maxComputeWorkgroupsPerDimension + 1, 1, 1];
+  const plans: object[] = [
+    { scratch: { a: { shape: [4], dtype: "f32" }, b: large }, dispatches: [dispatch] },
+    {
+      scratch: { a: unbindable },
+      dispatches: [{ ...dispatch, bind: { source: "x", output: "a" } }],
+    },
+    { dispatches: [dispatch, { ...dispatch, workgroups: wide }] },
+    { dispatches: [dispatch, { ...dispatch, constants: { NONE: 1 } }] },
+    { dispatches: [{ ...dispatch, bind: { source: "x", output: "nothing" } }] },
+  ];
+  const before = backend.memory;
+  for (const plan of plans) {
+    const error = assertThrows(() =>
+      backend.run(pair({ y: [4], z: [4] }, plan as Plan), { x }, {})
+    );
+    assert(error instanceof GpuLimitError || error instanceof GpuShaderError, `${error}`);
+    const { liveBytes, liveTensors } = backend.memory;
+    assertEquals([liveBytes, liveTensors], [before.liveBytes, before.liveTensors]);
+  }
+  await backend.finish();
+});
+
+Deno.test("an empty tensor is bound like an absent one, and does not stop the others", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(3));
+  const copy = {
+    kernel: COPY,
+    workgroups: [3, 1, 1] as const,
+    bind: { source: "x", output: "y" },
+  };
+  const into = { ...copy, bind: { source: "x", output: "z" }, workgroups: [0, 1, 1] as const };
+  using y = backend.run(pair({ y: [3], z: [0] }, { dispatches: [copy, into] }), { x }, {}).y;
+  assertEquals((await backend.read(y)).numbers, numbers(3).numbers);
+});
+
+Deno.test("a dispatch may bind tensors under each other's names", async () => {
+  using backend = await GpuBackend.create();
+  if (!backend.profile.hasF16) return;
+  using x = backend.upload(HostTensor.from([3], [1, 2, 3], "f32"));
+  const text = COPY.text.replaceAll("source", "half").replaceAll("output", "x");
+  const plan = {
+    scratch: { half: { shape: [3], dtype: "f16" } },
+    dispatches: [
+      { kernel: COPY, workgroups: [3, 1, 1], bind: { source: "x", output: "half" } },
+      // `half` is now the source, by the name of the input; `x` names what is written.
+      { kernel: { ...COPY, text }, workgroups: [3, 1, 1], bind: { x: "y", half: "half" } },
+    ],
+  } as const;
+  using y = backend.run(pair({ y: [3], z: [0] }, plan), { x }, {}).y;
+  assertEquals(Array.from((await backend.read(y)).numbers), [1, 2, 3]);
+});
+
+Deno.test("kernels of one file name and different text are told apart", async () => {
+  const backend = await sharedBackend();
+  using x = backend.upload(numbers(4));
+  const negated = GOOD.replace("params.factor *", "-params.factor*");
+  assertEquals(negated.length, GOOD.length);
+  using y = backend.run(scaling(), { x }, { factor: 2 }).y;
+  using z = backend.run(scaling(negated), { x }, { factor: 2 }).y;
+  assertEquals((await backend.read(y)).numbers[1], 2);
+  assertEquals((await backend.read(z)).numbers[1], -2);
+});
+
+Deno.test("a buffer may be destroyed once its tensor is disposed, with work still recorded", async () => {
+  using backend = await GpuBackend.create();
+  const buffer = backend.device.createBuffer({ size: 16, usage: 0x4 | 0x8 | 0x80 });
+  uploadBytes(backend.device, buffer, 0, HostTensor.from([4], [1, 2, 3, 4]).bytes);
+  const x = backend.adopt({ shape: [4], dtype: "f32" }, { buffer, offset: 0, size: 16 });
+  using y = backend.run(scaling(), { x }, { factor: 2 }).y;
+  x[Symbol.dispose]();
+  buffer.destroy();
+  assertEquals(Array.from((await backend.read(y)).numbers), [2, 4, 6, 8]);
+});
+
+Deno.test("a buffer that the device refused is not handed out again", async () => {
+  let memory = 1000;
+  const destroyed: unknown[] = [];
+  const device = {
+    pushErrorScope() {},
+    popErrorScope: () => Promise.resolve(memory < 0 ? { message: "none left" } : null),
+    createBuffer({ size }: { size: number }) {
+      memory -= size;
+      const buffer = { size, destroy: () => destroyed.push(buffer) };
+      return buffer;
+    },
+  };
+  const profile = { limits: { maxBufferSize: 4096 } };
+  const pool = new BufferPool({ device, profile } as unknown as OpenedDevice, () => {});
+  const [first, second, third] = [pool.take(768), pool.take(768), pool.take(768)];
+  pool.give(second);
+  const waits = [pool.settle(), pool.settle()];
+  for (const wait of waits) await assertRejects(() => wait, GpuOutOfMemoryError, "none left");
+  pool.give(third);
+  pool.give(first);
+  assertEquals(destroyed, [second, third]);
+  assertEquals(pool.use, { liveBytes: 0, liveTensors: 0, pooledBytes: 768 });
+  assert(pool.take(768) === first);
+  await pool.settle();
+});
+
+Deno.test("a tensor's shape is its own", async () => {
+  const backend = await sharedBackend();
+  const shape = [2, 2];
+  using x = backend.zeros({ shape, dtype: "f32" });
+  shape[0] = 100;
+  assertEquals((await backend.read(x)).shape, [2, 2]);
 });
 
 Deno.test("the CPU backend rounds to the dtype and refuses like the GPU backend", async () => {

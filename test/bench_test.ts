@@ -183,7 +183,7 @@ Deno.test("a README keeps its text and gets the preferred variants between the m
   assert(updated.startsWith("# Title\n\n<!-- bench:begin -->\n"));
   assert(updated.endsWith("<!-- bench:end -->\n\nEnd\n"));
   assert(
-    updated.includes("**fast**") && !updated.includes("naive |") && !updated.includes("stale"),
+    updated.includes("**fast**") && !updated.includes("| naive |") && !updated.includes("stale"),
   );
   assertEquals(updateMarkdown(updated, report(rows)), updated);
   assertEquals(updateMarkdown("something else", report(rows)), formatMarkdown(report(rows)));

@@ -56,6 +56,7 @@ const usage: readonly (readonly [args: string, words: string])[] = [
   ["verify --verbose=yes", "takes no value"],
   ["verify --reference no/such/folder", "No such file"],
   ["verify --reference test", "must hold .safetensors files: none"],
+  ["verify --reference test --seed 1", "--seed draws inputs"],
   ["verify --case nothing_is_called_this", "no case is left"],
   ["wgsl", "an op must be named"],
   ["wgsl qqqqqqqq", "must be one of"],

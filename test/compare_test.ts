@@ -69,6 +69,12 @@ Deno.test("compare() looks at the given rows only", () => {
   assertEquals(compare(got, wanted, "exact", [1]).count, 2);
 });
 
+Deno.test("compare() counts no row that a smaller output has not", () => {
+  const got = new HostTensor([1, 2], new Float32Array([1, 2]));
+  const wanted = { ...reference([1, 2]), shape: [1, 2] };
+  assertEquals(compare(got, wanted, "exact", [0, 3]).count, 2);
+});
+
 Deno.test("compare() with exact asks for the reference rounded to the stored dtype", () => {
   const third = HostTensor.from([1], [1 / 3], "f16");
   assert(compare(third, reference([1 / 3]), "exact").passed);
@@ -82,4 +88,6 @@ Deno.test("compare() takes an element of scale 0 for a copy", () => {
   const half = HostTensor.from([2], [1, 1 + 2 ** -10], "f16");
   assert(!compare(half, reference([1, 1], 0), { units: 8 }).passed);
   assert(compare(half, reference([1, 1 + 2 ** -10], 0), { units: 8 }).passed);
+  const loose = { units: 8, absolute: 1 };
+  assert(!compare(half, reference([1, 1], 0), loose).passed, "a copy has no absolute part either");
 });

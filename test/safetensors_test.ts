@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { HostTensor, ReferenceFileError } from "../mod.ts";
 import { parseSafetensors, writeSafetensors } from "../runtime/safetensors.ts";
@@ -16,6 +17,17 @@ Deno.test("safetensors survive a round trip", () => {
     assertEquals([read.dtype, read.shape], [tensor.dtype, tensor.shape]);
     assertEquals(read.bytes, tensor.bytes);
   }
+});
+
+Deno.test("safetensors are read from Node's Buffer as from any bytes", () => {
+  const bytes = writeSafetensors([["a", HostTensor.from([2], [1, 2])]]);
+  const wide = raw(
+    { b: { dtype: "F64", shape: [1], data_offsets: [0, 8] } },
+    new Uint8Array(new Float64Array([0.5]).buffer),
+  );
+  const read = (file: Uint8Array) => [...parseSafetensors(Buffer.from(file), "f").tensors.values()];
+  assertEquals(Array.from(read(bytes)[0]!.numbers), [1, 2]);
+  assertEquals(Array.from(read(wide)[0]!.numbers), [0.5]);
 });
 
 Deno.test("integers, booleans and f64 are narrowed, and refused where they do not fit", () => {

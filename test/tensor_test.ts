@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { byteLength, HostTensor, KernelArgumentError } from "../mod.ts";
+import { Buffer } from "node:buffer";
+import { byteLength, CpuBackend, HostTensor, KernelArgumentError } from "../mod.ts";
 import { fromBfloat16, toBfloat16 } from "../mod.ts";
 import fc from "fast-check";
 
@@ -42,6 +43,38 @@ Deno.test("HostTensor.below bounds u32 values from above", () => {
   assertEquals(HostTensor.from([1], [0], "u32").below, 1);
   assertEquals(HostTensor.from([0], [], "u32").below, 0);
   assertEquals(HostTensor.from([1], [1], "f32").below, undefined);
+});
+
+Deno.test("HostTensor.below follows elements that are set later", () => {
+  const ids = HostTensor.from([2], [0, 1], "u32");
+  ids.values[0] = 99;
+  assertEquals(ids.below, 100);
+  using cpu = new CpuBackend();
+  assertEquals(cpu.upload(ids).below, 100);
+});
+
+Deno.test("HostTensor refuses arrays that stand for no dtype", () => {
+  for (const values of [new Float64Array(1), new Uint8Array(1), new BigUint64Array(1), [1], null]) {
+    assertThrows(
+      () => new HostTensor([1], values as unknown as Float32Array<ArrayBuffer>),
+      KernelArgumentError,
+      "values must be a Float32Array",
+    );
+  }
+});
+
+Deno.test("HostTensor.fromBytes() copies a part of Node's Buffer", () => {
+  const file = Buffer.concat([new Uint8Array(4), HostTensor.from([2], [1, 2]).bytes]);
+  const tensor = HostTensor.fromBytes({ shape: [2], dtype: "f32" }, file.subarray(4));
+  file.fill(0);
+  assertEquals(Array.from(tensor.numbers), [1, 2]);
+});
+
+Deno.test("CpuBackend.zeros() refuses a bad shape as GpuBackend does", () => {
+  using cpu = new CpuBackend();
+  for (const shape of [[-1], [1.5], [NaN]]) {
+    assertThrows(() => cpu.zeros({ shape, dtype: "f32" }), KernelArgumentError, "shape");
+  }
 });
 
 Deno.test("bf16 rounds to nearest even and keeps NaN", () => {

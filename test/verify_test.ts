@@ -1,7 +1,13 @@
 /** The harness itself: a right kernel passes, and each kind of wrong one fails with a telling reason. */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { type Op, verifyKernel } from "../mod.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  GpuBackend,
+  GpuDeviceLostError,
+  KernelArgumentError,
+  type Op,
+  verifyKernel,
+} from "../mod.ts";
 import { sharedBackend } from "./device.ts";
 
 /** y[r, c] = Σⱼ≤c x[r, j]: a sum with a shape, so that all the usual mistakes can be made. */
@@ -110,9 +116,38 @@ for (const [name, [body, reason]] of Object.entries(wrong)) {
   });
 }
 
+Deno.test("a variant that does not exist is refused, rather than nothing verified", async () => {
+  const backend = await sharedBackend();
+  const options = { variants: ["fast"] };
+  await assertRejects(
+    () => Array.fromAsync(verifyKernel(backend, runningSum(RIGHT), options)),
+    KernelArgumentError,
+    "variants must be among naive: fast",
+  );
+});
+
+Deno.test("a lost device ends the verification, and fails no kernel", async () => {
+  using backend = await GpuBackend.create();
+  backend.device.destroy();
+  await assertRejects(
+    () => Array.fromAsync(verifyKernel(backend, runningSum(RIGHT))),
+    GpuDeviceLostError,
+  );
+});
+
 Deno.test("a kernel that changes its input fails", async () => {
   const result = await verdict(runningSum(`${RIGHT} x[first] = 1.0;`, "read_write"));
   assertStringIncludes(result.reason, "input x was changed");
+});
+
+Deno.test("a kernel that changes its input in the second run only fails", async () => {
+  const body = `let old = bitcast<u32>(y[first]);
+  ${RIGHT}
+  if (old == 0xffc0beefu) { x[first] = 1.0; }`;
+  assertStringIncludes(
+    (await verdict(runningSum(body, "read_write"))).reason,
+    "input x was changed",
+  );
 });
 
 Deno.test("a kernel that builds on what is in its output fails", async () => {

@@ -76,6 +76,36 @@ Deno.test("specialize() refuses unknown and missing constants and unfit dtypes",
   );
 });
 
+Deno.test("specialize() refuses what it cannot size, and a fixed binding without a tensor", () => {
+  const dtypes = { x: "f32", y: "f32" } as const;
+  const shifted = { ...kernel, text: kernel.text.replace("vec4<f32>, TILE>", "f32, TILE << 3u>") };
+  assertThrows(
+    () => specialize(shifted, { WIDTH: 8 }, dtypes, NAGA),
+    GpuShaderError,
+    "cannot evaluate TILE << 3u",
+  );
+  const fixed = { ...kernel, text: kernel.text.replace("array<x_vec4>", "array<vec4<f32>>") };
+  assertThrows(
+    () => specialize(fixed, { WIDTH: 8 }, { y: "f32" }, NAGA),
+    GpuShaderError,
+    "binding x has no tensor",
+  );
+});
+
+Deno.test("specialize() writes every finite f32 constant as WGSL", () => {
+  const text = "override LEAST: f32;\n" + kernel.text;
+  const code = (value: number) =>
+    specialize(
+      { ...kernel, text },
+      { WIDTH: 8, LEAST: value },
+      { x: "f32", y: "f32" },
+      NAGA,
+    ).code.split("\n")[0];
+  assertEquals(code(2), "const LEAST: f32 = 2.0;");
+  assertEquals(code(1e-7), "const LEAST: f32 = 1e-7;");
+  assertEquals(code(-1e38), "const LEAST: f32 = -1e+38;");
+});
+
 Deno.test("subgroups are enabled by name for Tint only", () => {
   const text = kernel.text.replace("load_x4(i).x", "subgroupAdd(load_x4(i).x)");
   const file = { file: kernel.file, text };

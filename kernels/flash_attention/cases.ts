@@ -129,6 +129,7 @@ export const cases: readonly FlashAttentionCase[] = [
   make("heads of 6", { tokens: 5, past: 3, spare: 2, size: 6 }),
   make("heads of 33", { batch: 2, tokens: 19, size: 33, heads: 3 }),
   make("heads of 12", { tokens: 33, size: 12 }),
+  make("heads of 16", { tokens: 18, size: 16 }),
   make("heads of 40", { tokens: 23, past: 4, size: 40 }),
   make("heads of 64", { tokens: 65, size: 64 }),
   make("heads of 80", { tokens: 97, size: 80, spare: 5 }),

@@ -1,5 +1,6 @@
-// y = Σ_i 2^(m_i − M) · o_i / Σ_i 2^(m_i − M) · l_i with M = max_i m_i, over the splits i that split.wgsl
-// wrote: the second half of split_decode. One group of four columns per invocation. Needs rows.wgsl.
+// y = Σ_i 2^(m_i − M) · o_i / Σ_i 2^(m_i − M) · l_i with M = max_i m_i, over the splits i that
+// split.wgsl wrote: the second half of split_decode. One group of four columns per invocation.
+// Needs rows.wgsl.
 
 override WORKGROUP_SIZE: u32;  // invocations
 override GROUPS: u32;          // of four elements of a head
@@ -14,8 +15,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> partials: array<vec4<f32>>;    // o [B, G, R, splits, D]
-@group(0) @binding(2) var<storage, read> statistics: array<vec2<f32>>;  // m, l [B, G, R, splits]
+@group(0) @binding(1) var<storage, read> partials: array<vec4<f32>>;    // o [B·G·R, splits, D]
+@group(0) @binding(2) var<storage, read> statistics: array<vec2<f32>>;  // m, l [B·G·R, splits]
 @group(0) @binding(3) var<storage, read_write> y: array<y_vec4>;        // [B, T, H, D]
 
 @compute @workgroup_size(WORKGROUP_SIZE)

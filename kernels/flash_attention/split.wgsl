@@ -1,5 +1,5 @@
-// Attention of up to four rows to SPLIT of the keys: the first half of split_decode, for long caches
-// and few rows. A row is one token and one of the heads that share a key head; R rows a key head.
+// Attention of up to four rows to SPLIT of the keys: the first half of split_decode, for long
+// caches and few rows. A row is one token and one of the heads that share a key head.
 //
 //   m = max_j s_j,   l = Σ_j 2^(s_j − m),   o = Σ_j 2^(s_j − m) · v_j,   s_j = scale · q · k_j
 //
@@ -29,9 +29,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> q: array<q_vec4>;                    // [B, T, H, D]
 @group(0) @binding(2) var<storage, read> k: array<k_vec4>;                    // [B, G, C, D]
 @group(0) @binding(3) var<storage, read> v: array<v_vec4>;                    // [B, G, C, D]
-@group(0) @binding(4) var<storage, read> mask: array<u32>;                    // [B, key_length] or absent
-@group(0) @binding(5) var<storage, read_write> partials: array<vec4<f32>>;    // o [B, G, R, splits, D]
-@group(0) @binding(6) var<storage, read_write> statistics: array<vec2<f32>>;  // m, l [B, G, R, splits]
+@group(0) @binding(4) var<storage, read> mask: array<u32>;                    // [B, key_length]
+@group(0) @binding(5) var<storage, read_write> partials: array<vec4<f32>>;    // o [B·G·R, splits, D]
+@group(0) @binding(6) var<storage, read_write> statistics: array<vec2<f32>>;  // m, l [B·G·R, splits]
 
 const STEPS = (GROUPS + 3u) / 4u;        // of sixteen elements
 const KEY_LANES = SPLIT / GROUPS;        // keys whose v are loaded at once
@@ -39,7 +39,7 @@ const LOWEST = -1.0e38;                  // below every score
 const UNSEEN = -2.0e38;                  // the score of a key that is not seen: its power of 2 is 0
 
 var<workgroup> queries: array<vec4<f32>, ROWS * STEPS * 4u>;        // zeros after each row
-var<workgroup> weights: array<vec4<f32>, SPLIT + 3u * KEY_LANES>;   // [key][row], zeros after the keys
+var<workgroup> weights: array<vec4<f32>, SPLIT + 3u * KEY_LANES>;   // [key][row], then zeros
 var<workgroup> exchange: array<vec4<f32>, SPLIT>;
 
 @compute @workgroup_size(SPLIT)
@@ -60,7 +60,9 @@ fn flash_attention_split(
 
   for (var i = lane; i < ROWS * GROUPS; i += SPLIT) {
     let r = i / GROUPS;
-    queries[r * STEPS * 4u + i % GROUPS] = params.scale * load_q4(row_start(key_head, row + r) + i % GROUPS);
+    let column = i % GROUPS;
+    let wanted = load_q4(row_start(key_head, row + r) + column);
+    queries[r * STEPS * 4u + column] = params.scale * wanted;
   }
   workgroupBarrier();  // every row of q is there before any is read
 

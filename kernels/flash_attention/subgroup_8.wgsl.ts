@@ -169,19 +169,19 @@ ${
     ).join("\n")
   }
 ${
-    eachKey.flatMap((c) =>
-      range(isHalf ? slots : width).map((w) =>
-        `      let v${c}_${w} = load_v4(v_start${c} + ${slot(w)});`
-      )
-    ).join("\n")
-  }
-${
-    isHalf
-      ? range(keysPerLane / 2).map((n) =>
-        `      let v_half${n} = load_v4(select(v_start${2 * n} + ${8 * slots}u, ` +
-        `v_start${2 * n + 1} + ${8 * slots - 4}u, lane >= 4u) + lane);`
-      ).join("\n")
-      : ""
+    [
+      ...eachKey.flatMap((c) =>
+        range(isHalf ? slots : width).map((w) =>
+          `      let v${c}_${w} = load_v4(v_start${c} + ${slot(w)});`
+        )
+      ),
+      ...range(isHalf ? keysPerLane / 2 : 0).map((n) =>
+        `      let v_half${n} = load_v4(select(v_start${2 * n}, v_start${
+          2 * n + 1
+        }, lane >= 4u) + ` +
+        `lane % 4u${plus(8 * slots)});`
+      ),
+    ].join("\n")
   }
 ${
     perRow((r) => {
@@ -204,14 +204,14 @@ ${
 
   // Write. Rolled, since compile time grows with the square of the number of stores; the rows move up
   // one by one, since a computed index would keep the sums out of registers.
-${eachQuad.map((i) => `  total[${i}] = subgroupAdd(total[${i}]);`).join("\n")}
 ${
-    isHalf
-      ? perRow((r) => {
+    [
+      ...eachQuad.map((i) => `  total[${i}] = subgroupAdd(total[${i}]);`),
+      ...(isHalf ? eachRow : []).map((r) => {
         const sum = `acc[${r * width + slots}]`;
         return `  ${sum} += subgroupShuffleXor(${sum}, 4u);`;
-      }).join("\n")
-      : ""
+      }),
+    ].join("\n")
   }
   for (var r = 0u; r < ${rows}u && row + r < params.rows; r++) {
     let share = select(0.0, 1.0 / total[0].x, total[0].x > 0.0);  // a row that sees no key is 0
@@ -225,7 +225,7 @@ ${
     }`
     ).join("\n")
   }
-${perRow((r) => `    total${quad(r)} = total${quad((r + 1) % rows)};`).join("\n")}
+${range(rows - 1).map((r) => `    total${quad(r)} = total${quad(r + 1)};`).join("\n")}
 ${range((rows - 1) * width).map((i) => `    acc[${i}] = acc[${i + width}];`).join("\n")}
   }
 }
@@ -238,7 +238,7 @@ fn across_max(value: vec4<f32>) -> vec4<f32> {
 `;
   return {
     file: `flash_attention/subgroup_8_d${headDim}_r${rows}_k${keysPerLane}.wgsl`,
-    text: text.replace(/\n\n+( {4,})/g, "\n$1") + rowsWgsl + visibleWgsl,
+    text: text + rowsWgsl + visibleWgsl,
   };
 }
 

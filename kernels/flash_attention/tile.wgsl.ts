@@ -196,13 +196,13 @@ ${
       rowLanes * keyLanes,
       `    for (var i = 0u; i < GROUPS; i++) {
 ${
-        eachKey.map((c) => `      let k${c} = cached[(key_lane${times(c)}) * PITCH + i];`)
+        eachKey.map((c) => `      let k${c} = cached[${keySlot(c)} * PITCH + i];`)
           .join("\n")
       }
 ${
         eachScoreRow.map((i) => {
           const dots = eachKey.map((c) => `dot(q${i}, k${c})`).join(", ");
-          return `      let q${i} = queries[(score_row${plus(i)}) * PITCH + i];
+          return `      let q${i} = queries[${at("score_row", i)} * PITCH + i];
       s${i} += ${scores}(${dots});`;
         }).join("\n")
       }
@@ -233,7 +233,7 @@ ${
     }
 ${
         eachScoreRow.map((i) =>
-          `    statistics[(score_row${plus(i)}) * KEY_LANES + key_lane] = ` +
+          `    statistics[${at("score_row", i)} * KEY_LANES + key_lane] = ` +
           `${maxOf(eachKey.map((c) => `s${i}.${component(c)}`))};`
         ).join("\n")
       }`,
@@ -255,7 +255,7 @@ ${
     for (var i = 0u; i < KEY_LANES; i++) {
 ${
         eachScoreRow.map((i) =>
-          `      raised${i} = max(raised${i}, statistics[(score_row${plus(i)}) * KEY_LANES + i]);`
+          `      raised${i} = max(raised${i}, statistics[${at("score_row", i)} * KEY_LANES + i]);`
         ).join("\n")
       }
     }
@@ -265,7 +265,7 @@ ${
     let factor${i} = exp2(highest${i} - raised${i});
     total${i} = total${i} * factor${i} + ${eachKey.map((c) => `s${i}.${component(c)}`).join(" + ")};
     highest${i} = raised${i};
-    weights[(score_row${plus(i)}) * KEY_LANES + key_lane] = s${i};`
+    weights[${at("score_row", i)} * KEY_LANES + key_lane] = s${i};`
         ).join("\n")
       }
     if (key_lane == 0u) {
@@ -289,7 +289,7 @@ ${
 ${
         eachRow.map((r) => {
           const terms = eachKey.map((c) => `p${r}.${component(c)} * v${c}`).join(" + ");
-          return `      let p${r} = weights[(result_row${plus(r)}) * KEY_LANES + i];
+          return `      let p${r} = weights[${at("result_row", r)} * KEY_LANES + i];
       acc${r} += ${terms};`;
         }).join("\n")
       }
@@ -301,20 +301,20 @@ ${
 
   // Write.
 ${
-    among(
+    outdent(among(
       rowLanes * keyLanes,
       eachScoreRow.map((i) =>
-        `    statistics[(score_row${plus(i)}) * KEY_LANES + key_lane] = total${i};`
+        `    statistics[${at("score_row", i)} * KEY_LANES + key_lane] = total${i};`
       ).join("\n"),
-    )
+    ))
   }
   workgroupBarrier();  // every part of the sums is there before any is read
 ${
-    among(
+    outdent(among(
       resultLanes,
       eachRow.map((r) => `    write_row(key_head, row, result_row${plus(r)}, column, acc${r});`)
         .join("\n"),
-    )
+    ))
   }
 }
 
@@ -344,8 +344,22 @@ function plus(offset: number): string {
   return offset === 0 ? "" : ` + ${offset}u`;
 }
 
-function times(c: number): string {
-  return c === 0 ? "" : ` + ${c}u * KEY_LANES`;
+function at(base: string, offset: number): string {
+  return offset === 0 ? base : `(${base} + ${offset}u)`;
+}
+
+/** Where the c-th key of an invocation is. */
+function keySlot(c: number): string {
+  return c === 0
+    ? "key_lane"
+    : c === 1
+    ? "(key_lane + KEY_LANES)"
+    : `(key_lane + ${c}u * KEY_LANES)`;
+}
+
+/** The lines, one level further out. */
+function outdent(lines: string): string {
+  return lines.replace(/^ {2}/gm, "");
 }
 
 function maxOf(items: readonly string[]): string {

@@ -54,12 +54,6 @@ const COMBINE_KERNEL = { file: "flash_attention/combine.wgsl", text: combineWgsl
 /** Keys of a workgroup of split.wgsl. Fixed, so that a result depends on nothing but its own keys. */
 const SPLIT = 128;
 
-/**
- * Mesa's llvmpipe gives each invocation this many turns, over all of its loops together, and then
- * leaves them all, with a wrong result and no message.
- */
-const MOST_SOFTWARE_STEPS = 65_535;
-
 /** Beyond this many, a tile is less work. */
 const MOST_DECODE_ROWS = 16;
 
@@ -77,8 +71,10 @@ export const variants: readonly FlashAttentionVariant[] = [
       }
       const { size } = geometry(inputs);
       const { rows, keysPerLane } = subgroupTile(inputs);
-      const steps = Math.ceil(keyLength / (8 * keysPerLane)) * (size / 4 + 8 + 3) + 2 * rows;
-      return supportsSteps(steps, device) ?? supportsGroups(inputs, device);
+      // A tile of keys: scores over D / 4 groups, the result over 8 keys, and leaving each loop.
+      const perTile = (size / 4 + 1) + (8 + 1) + 1;
+      const iterations = Math.ceil(keyLength / (8 * keysPerLane)) * perTile + rows + 2;
+      return refuseLongLoops(iterations, device) ?? supportsGroups(inputs, device);
     },
     preferred: (_inputs, _attributes, device) => device.isSoftware,
     plan(inputs, attributes, device) {
@@ -105,11 +101,14 @@ export const variants: readonly FlashAttentionVariant[] = [
       if (size % 4 !== 0) return "the head size must be a multiple of 4";
       const shape = tileOf(inputs, device);
       if (!shape) return "the device has too little workgroup memory";
-      const { invocations, keys, scoreKeys } = shape;
-      const staging = Math.ceil(keys * size / 4 / invocations) + 1;
-      const perTile = 2 * staging + size / 4 + 2 * (keys / scoreKeys + 1) + 2;
-      const steps = Math.ceil(keyLength / keys) * perTile + 1000;
-      return supportsSteps(steps, device) ?? supportsGroups(inputs, device);
+      const { invocations, rows, keys, scoreKeys, resultRows } = shape;
+      const staging = (tokens: number) => Math.ceil(tokens * size / 4 / invocations) + 1;
+      const overKeys = keys / scoreKeys + 1;
+      // A tile of keys: k and v are loaded, then scores, maxima and the result.
+      const perTile = 2 * staging(keys) + (size / 4 + 1) + 2 * overKeys + 1;
+      const around = staging(rows) + resultRows * overKeys + 1;
+      const iterations = Math.ceil(keyLength / keys) * perTile + around;
+      return refuseLongLoops(iterations, device) ?? supportsGroups(inputs, device);
     },
     plan(inputs, attributes, device) {
       const shape = tileOf(inputs, device)!;
@@ -122,8 +121,10 @@ export const variants: readonly FlashAttentionVariant[] = [
     name: "naive",
     summary: "one query row and head per invocation",
     supports(inputs, { keyLength }, device) {
-      const steps = keyLength * (3 * geometry(inputs).size + 5) + 1000;
-      return supportsSteps(steps, device) ?? supportsDtype(inputs.q, device);
+      const { size } = geometry(inputs);
+      // Two passes over the keys with a dot product each, a sum over columns, and leaving each loop.
+      const iterations = keyLength * (2 * (size + 2) + (size + 1)) + size + 3;
+      return refuseLongLoops(iterations, device) ?? supportsDtype(inputs.q, device);
     },
     plan(inputs, attributes, device) {
       const { batch, tokens, heads, size } = geometry(inputs);
@@ -144,10 +145,13 @@ export const variants: readonly FlashAttentionVariant[] = [
   },
 ];
 
-/** Undefined where a driver that counts the turns of all loops of an invocation lets them finish. */
-function supportsSteps(steps: number, { isSoftware }: DeviceProfile): string | undefined {
-  return isSoftware && steps > MOST_SOFTWARE_STEPS
-    ? `a software adapter leaves its loops after ${MOST_SOFTWARE_STEPS} turns, of ${steps}`
+/** Undefined where the device lets an invocation run this many iterations, leaving a loop being one. */
+function refuseLongLoops(
+  iterations: number,
+  { maxLoopIterations }: DeviceProfile,
+): string | undefined {
+  return iterations > maxLoopIterations
+    ? `this device ends loops after ${maxLoopIterations} iterations`
     : undefined;
 }
 

@@ -1,11 +1,11 @@
 
-// Maximum and sum over a workgroup of several subgroups. Expects: WORKGROUP_SIZE, a multiple of every
-// subgroup size.
+// Maximum and sum over a workgroup of several subgroups. Expects: WORKGROUP_SIZE, a multiple of
+// every subgroup size.
 
 const MOST_SUBGROUPS = WORKGROUP_SIZE / 4u;
 
-// Each reduction has its own array, so that the second need not wait until every invocation has read
-// the result of the first.
+// Each reduction has its own array, so that the second need not wait until every invocation has
+// read the result of the first.
 var<workgroup> maxima: array<f32, MOST_SUBGROUPS>;
 var<workgroup> sums: array<f32, MOST_SUBGROUPS>;
 

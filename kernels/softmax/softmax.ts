@@ -30,12 +30,6 @@ export interface SoftmaxAttributes {
 const ROW_WORKGROUP_MIN = 64;
 const ROW_WORKGROUP_MAX = 256;
 
-/**
- * Mesa's llvmpipe gives each invocation this many turns, over all of its loops together, and then
- * leaves them all, with a wrong result and no message.
- */
-const MOST_SOFTWARE_STEPS = 65_535;
-
 /** One subgroup keeps up with a row this long; a longer one is better spread over several. */
 const LONGEST_SUBGROUP_ROW = 1024;
 
@@ -136,8 +130,8 @@ export const softmax: Op<"x", "y", SoftmaxAttributes> = {
       name: "naive",
       summary: "one row per invocation",
       supports: ({ x }, _attributes, device) =>
-        device.isSoftware && 3 * (x.shape.at(-1)! + 1) > MOST_SOFTWARE_STEPS
-          ? `a software adapter leaves its loops after ${MOST_SOFTWARE_STEPS} turns`
+        3 * (x.shape.at(-1)! + 1) > device.maxLoopIterations
+          ? `this device ends loops after ${device.maxLoopIterations} iterations`
           : supportsDtype(x, device),
       plan(inputs, attributes, device) {
         const workgroups = linearGrid(Math.ceil(rowsOf(inputs.x) / ROW_WORKGROUP_MIN), device);
