@@ -15,7 +15,8 @@ export { compare, type Comparison, coordinates, ulp } from "./runtime/compare.ts
 export { CpuBackend } from "./runtime/cpu_backend.ts";
 export type { DeviceLimits, DeviceOptions, DeviceProfile } from "./runtime/device.ts";
 export * from "./runtime/errors.ts";
-export { GpuBackend, GpuTensor, type RunOptions } from "./runtime/gpu_backend.ts";
+export { GpuBackend, type RunOptions } from "./runtime/gpu_backend.ts";
+export { GpuStorage, GpuTensor } from "./runtime/gpu_tensor.ts";
 export * from "./runtime/op.ts";
 export { drawInputs, drawTensor, Random } from "./runtime/random.ts";
 export type { BufferRange } from "./runtime/recorder.ts";

@@ -22,7 +22,6 @@ import {
   formatTitles,
   LEGEND,
   nameWidth,
-  REPORT_WIDTH,
   updateMarkdown,
 } from "../bench/report.ts";
 import type { CaseResult } from "../bench/case_run.ts";
@@ -48,6 +47,7 @@ import {
   runCommand,
   UsageError,
 } from "./command_line.ts";
+import { ProgressLine } from "./progress_line.ts";
 import { quietDriver } from "./quiet_driver.ts";
 
 /** Values of `--dtype`: one word for both, or activations and weights. */
@@ -305,24 +305,6 @@ function readOrEmpty(file: string): string {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return "";
     throw error;
-  }
-}
-
-/** One line that is written over; nothing where the output is not a terminal. */
-class ProgressLine {
-  readonly #isTerminal = Deno.stdout.isTerminal();
-  readonly #encoder = new TextEncoder();
-
-  show(text: string): void {
-    if (this.#isTerminal) this.#write(`\r\x1b[K${text.slice(0, REPORT_WIDTH)}`);
-  }
-
-  clear(): void {
-    if (this.#isTerminal) this.#write("\r\x1b[K");
-  }
-
-  #write(text: string): void {
-    Deno.stdout.writeSync(this.#encoder.encode(text));
   }
 }
 

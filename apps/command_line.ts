@@ -185,6 +185,9 @@ export function helpText(spec: CommandSpec<Readonly<Record<string, OptionSpec>>>
   ].join("\n");
 }
 
+/** One Ctrl-C arrives twice under `deno task`: from the terminal, and passed on by the task. */
+const ECHO_MS = 300;
+
 /**
  * Runs a command and gives its exit status. `main` gets a signal that Ctrl-C aborts: it should leave
  * what it has in order and return. A second Ctrl-C ends the process at once.
@@ -198,8 +201,11 @@ export async function runCommand<Options extends Readonly<Record<string, OptionS
   args: readonly string[] = Deno.args,
 ): Promise<number> {
   const controller = new AbortController();
+  let interruptedAt = 0;
   const interrupt = () => {
-    if (controller.signal.aborted) Deno.exit(EXIT.interrupted);
+    const now = performance.now();
+    if (!controller.signal.aborted) interruptedAt = now;
+    else if (now - interruptedAt > ECHO_MS) Deno.exit(EXIT.interrupted);
     controller.abort();
   };
   Deno.addSignalListener("SIGINT", interrupt);

@@ -13,6 +13,7 @@ import {
   type GpuBackend,
   type HostTensor,
   KernelArgumentError,
+  ops,
   ReferenceFileError,
   type TensorSpec,
   type VerifyResult,
@@ -47,12 +48,12 @@ const MAX_FILE_BYTES = 1024 ** 3;
  * Reads every `.safetensors` file of a folder, in order of name.
  *
  * @param folder where the files are
- * @param ops the ops that a file may be of; a file of another op is left out
+ * @param chosen the ops to verify; a file of another op is left out
  * @throws {ReferenceFileError} If the folder has none, or a file does not describe a case
  */
 export async function readReferenceCases(
   folder: string,
-  ops: readonly AnyOp[],
+  chosen: readonly AnyOp[],
 ): Promise<ReferenceCase[]> {
   const names: string[] = [];
   for await (const { name, isFile } of Deno.readDir(folder)) {
@@ -70,7 +71,7 @@ export async function readReferenceCases(
         `Cannot read ${path}: it must be at most ${MAX_FILE_BYTES} bytes: ${size}`,
       );
     }
-    const found = parseReferenceCase(name, await Deno.readFile(path), ops);
+    const found = parseReferenceCase(name, await Deno.readFile(path), chosen);
     if (found) cases.push(found);
   }
   return cases;
@@ -79,21 +80,22 @@ export async function readReferenceCases(
 /**
  * Reads one file.
  *
- * @returns the case, or undefined if its op is not among `ops`
+ * @returns the case, or undefined if its op is not among `chosen`
  * @throws {ReferenceFileError} If the file is damaged or does not describe a case
  */
 export function parseReferenceCase(
   name: string,
   bytes: Uint8Array,
-  ops: readonly AnyOp[],
+  chosen: readonly AnyOp[],
 ): ReferenceCase | undefined {
   const fail = (rule: string): never => {
     throw new ReferenceFileError(`Cannot read ${name}: ${rule}`);
   };
   const { tensors, metadata } = parseSafetensors(bytes, name);
   const opName = metadata.get("op") ?? fail('its metadata must name the "op"');
-  const op = ops.find((candidate) => candidate.name === opName);
-  if (op === undefined) return undefined;
+  const op = ops.find((candidate) => candidate.name === opName) ??
+    fail(`its op must be one of ${ops.map(({ name }) => name).join(", ")}: ${quote(opName)}`);
+  if (!chosen.includes(op)) return undefined;
   const attributes = parseAttributes(metadata.get("attributes") ?? "{}", fail);
   const inputs: Record<string, HostTensor> = {};
   const expected: Record<string, HostTensor> = {};
@@ -105,13 +107,17 @@ export function parseReferenceCase(
         ...op.inputs.map((input) => `input.${input}`),
         ...op.outputs.map((output) => `output.${output}`),
       ];
-      fail(`its tensors must be among ${names.join(", ")}: ${JSON.stringify(key.slice(0, 80))}`);
+      fail(`its tensors must be among ${names.join(", ")}: ${quote(key)}`);
     }
     (kind === "input" ? inputs : expected)[tensorName!] = tensor;
   }
   if (Object.keys(expected).length === 0) fail("it must hold an output");
   checkCase(op, attributes, inputs, expected, fail);
   return { name, op, attributes, inputs, expected };
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, 80));
 }
 
 function checkCase(

@@ -15,6 +15,7 @@ import {
   runCommand,
   UsageError,
 } from "./command_line.ts";
+import { ProgressLine } from "./progress_line.ts";
 import { quietDriver } from "./quiet_driver.ts";
 import { readReferenceCases, type ReferenceCase, verifyReference } from "./reference_files.ts";
 import { formatVerification, type Verification, verificationHeader } from "./verify_report.ts";
@@ -79,32 +80,33 @@ export async function verify(
   using backend = await GpuBackend.create({ without });
   const header = verificationHeader(backend, seed, without);
   const { runtime, device, isSoftware } = header;
-  console.log(`${device}${isSoftware ? " (software)" : ""}, ${runtime}, seed ${seed}`);
+  const drawn = references ? "" : `, seed ${seed}`;
+  console.log(`${device}${isSoftware ? " (software)" : ""}, ${runtime}${drawn}`);
 
   const results: VerifyResult[] = [];
+  const state = (complete: boolean): Verification => {
+    return { schemaVersion: 1, kind: "verify", complete, header, results };
+  };
+  // Written at once, so that a file that cannot be written is known before the work is done.
+  await save(options.json, state(false));
+  const progress = new ProgressLine();
   const source = references
     ? fromReferences(backend, references, options)
     : fromCases(backend, chosen, seed, options);
   for await (const result of source) {
     results.push(result);
+    progress.show(`${results.length} ${result.op}/${result.variant}: ${result.case}`);
     if (result.status === "fail") {
+      progress.clear();
       console.log(`FAIL ${result.op}/${result.variant}: ${result.case}: ${result.reason}`);
     }
     if (signal.aborted) break;
   }
+  progress.clear();
   if (results.length === 0) throw new UsageError("no case is left to verify");
-  const complete = !signal.aborted;
-  const verification: Verification = {
-    schemaVersion: 1,
-    kind: "verify",
-    complete,
-    header,
-    results,
-  };
+  const verification = state(!signal.aborted);
   console.log(formatVerification(verification, options.verbose));
-  if (options.json !== undefined) {
-    await Deno.writeTextFile(options.json, JSON.stringify(verification, jsonNumbers, 2) + "\n");
-  }
+  await save(options.json, verification);
   const failed = results.some(({ status }) => status === "fail");
   const passed = results.some(({ status }) => status === "pass");
   return failed || !passed ? EXIT.failed : EXIT.ok;
@@ -138,6 +140,11 @@ async function* fromReferences(
   for (const reference of references) {
     if (reference.name.includes(part)) yield* verifyReference(backend, reference, variant);
   }
+}
+
+async function save(file: string | undefined, verification: Verification): Promise<void> {
+  if (file === undefined) return;
+  await Deno.writeTextFile(file, JSON.stringify(verification, jsonNumbers, 2) + "\n");
 }
 
 /** JSON has no NaN and no infinity; as text they can be read back. */

@@ -68,7 +68,7 @@ export function verificationHeader(
 const HEADINGS = ["op / variant", "cases", "max abs", "ULP", "NMSE", "bound", "worst case"];
 
 /** A table with a row per variant, or per case, and a closing line that counts. */
-export function formatVerification({ results }: Verification, perCase: boolean): string {
+export function formatVerification({ results, complete }: Verification, perCase: boolean): string {
   const rows = perCase ? results.map(caseRow) : variantRows(results);
   const widths = HEADINGS.map((heading, column) =>
     Math.max(heading.length, ...rows.map((row) => row[column]!.length))
@@ -83,9 +83,9 @@ export function formatVerification({ results }: Verification, perCase: boolean):
     line(HEADINGS),
     ...rows.map(line),
     "",
-    `${count("pass")} passed, ${count("fail")} failed, ${
-      count("unsupported")
-    } not for this device or shape`,
+    `${count("pass")} passed, ${count("fail")} failed, ` +
+    `${count("unsupported")} not for this device or shape` +
+    (complete ? "" : "; interrupted, the rest was not verified"),
     "bound: largest share of the error bound that an element uses; above 1 is a miss",
   ].join("\n");
 }

@@ -8,7 +8,8 @@
 import { type Named, presentInputs } from "../runtime/backend.ts";
 import { BUFFER_USAGE, uploadBytes } from "../runtime/buffers.ts";
 import { GpuOutOfMemoryError } from "../runtime/errors.ts";
-import type { GpuBackend, GpuTensor } from "../runtime/gpu_backend.ts";
+import type { GpuBackend } from "../runtime/gpu_backend.ts";
+import type { GpuTensor } from "../runtime/gpu_tensor.ts";
 import type { AnyCase, AnyOp, CaseInput } from "../runtime/op.ts";
 import { drawTensor, Random } from "../runtime/random.ts";
 import { byteLength, elementCount, HostTensor, type TensorSpec } from "../runtime/tensor.ts";

@@ -6,7 +6,8 @@
  */
 
 import type { Named } from "../runtime/backend.ts";
-import type { GpuBackend, GpuTensor } from "../runtime/gpu_backend.ts";
+import type { GpuBackend } from "../runtime/gpu_backend.ts";
+import type { GpuTensor } from "../runtime/gpu_tensor.ts";
 import type { Plan } from "../runtime/op.ts";
 import { elementCount, HostTensor } from "../runtime/tensor.ts";
 import type { WgslFile } from "../runtime/wgsl.ts";

@@ -6,7 +6,15 @@
 
 import { KernelArgumentError, requireArgument } from "./errors.ts";
 import type { Inputs, Op } from "./op.ts";
-import { describe, elementCount, type HostTensor, type Tensor, type TensorSpec } from "./tensor.ts";
+import {
+  describe,
+  elementCount,
+  type HostTensor,
+  requireShape,
+  type Shape,
+  type Tensor,
+  type TensorSpec,
+} from "./tensor.ts";
 
 /** Runs ops on tensors of type `T`. */
 export interface Backend<T extends Tensor = Tensor> extends Disposable {
@@ -16,6 +24,13 @@ export interface Backend<T extends Tensor = Tensor> extends Disposable {
   upload(tensor: HostTensor): T;
   /** A tensor of zeros, for a cache that ops write into. */
   zeros(spec: TensorSpec): T;
+  /**
+   * The same elements under another shape, without a copy. Each of the two is disposed on its own, and
+   * what an op writes into one is seen in the other.
+   *
+   * @throws {KernelArgumentError} If the shapes differ in their number of elements
+   */
+  reshape(tensor: T, shape: Shape): T;
   /**
    * Runs an op: the GPU records it, the CPU computes it. Outputs that alias an input are that input.
    *
@@ -99,15 +114,37 @@ export function isEmptyCall(outputs: Named<TensorSpec>): boolean {
   return Object.values(outputs).every((spec) => !spec || elementCount(spec.shape) === 0);
 }
 
-/** Refuses a tensor that is bound twice where one of the two is written. */
-export function requireDistinct(
+/** The checks of {@linkcode Backend.reshape}. */
+export function requireReshape(tensor: Tensor, shape: Shape): void {
+  requireArgument(
+    !tensor.disposed,
+    "reshape",
+    "tensor",
+    "must not be disposed",
+    describe(tensor),
+  );
+  requireShape(shape);
+  requireArgument(
+    elementCount(shape) === elementCount(tensor.shape),
+    "reshape",
+    "shape",
+    `must have ${elementCount(tensor.shape)} elements, as the tensor is ${describe(tensor)}`,
+    `[${shape.join(", ")}]`,
+  );
+}
+
+/** Refuses memory that is bound twice where one of the two is written. */
+export function requireDistinct<T>(
   op: { readonly name: string; readonly inputs: readonly string[] },
   written: string,
-  inputs: Named<unknown>,
+  inputs: Named<T>,
+  memoryOf: (tensor: T) => unknown,
 ): void {
-  for (const name of op.inputs) {
+  const target = inputs[written];
+  if (target === undefined) return;
+  for (const [name, tensor] of presentInputs(op, inputs)) {
     requireArgument(
-      name === written || inputs[name] !== inputs[written],
+      name === written || memoryOf(tensor) !== memoryOf(target),
       op.name,
       written,
       "must not be another input too, as it is written in place",

@@ -10,6 +10,7 @@ import {
   type Named,
   presentInputs,
   requireDistinct,
+  requireReshape,
 } from "./backend.ts";
 import { requireArgument } from "./errors.ts";
 import type { AnyOp, Inputs, Op, ReferenceInput, ReferenceOutput } from "./op.ts";
@@ -26,6 +27,11 @@ export class CpuBackend implements Backend<HostTensor> {
   zeros(spec: TensorSpec): HostTensor {
     requireShape(spec.shape);
     return HostTensor.from(spec.shape, new Float64Array(elementCount(spec.shape)), spec.dtype);
+  }
+
+  reshape(tensor: HostTensor, shape: Shape): HostTensor {
+    requireReshape(tensor, shape);
+    return new HostTensor(shape, tensor.values, tensor.dtype);
   }
 
   run<I extends string, O extends string, A extends object, Opt extends I>(
@@ -45,7 +51,9 @@ export class CpuBackend implements Backend<HostTensor> {
     const specs = inferOutputs(op, inputs, attributes) as Named<TensorSpec>;
     const { aliases = {} } = op as AnyOp;
     for (const written of Object.values(aliases)) {
-      if (written) requireDistinct(op, written, inputs as Named<HostTensor>);
+      if (written) {
+        requireDistinct(op, written, inputs as Named<HostTensor>, ({ values }) => values.buffer);
+      }
     }
     const outputs = runReference(op as AnyOp, inputs as Named<HostTensor>, attributes, specs);
     const results: Record<string, HostTensor> = {};

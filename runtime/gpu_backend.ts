@@ -12,10 +12,12 @@ import {
   type Named,
   presentInputs,
   requireDistinct,
+  requireReshape,
 } from "./backend.ts";
 import { BUFFER_USAGE, BufferPool, type MemoryUse, uploadBytes } from "./buffers.ts";
 import { type DeviceOptions, type DeviceProfile, openDevice, type OpenedDevice } from "./device.ts";
 import { GpuDeviceLostError, GpuValidationError, requireArgument } from "./errors.ts";
+import { GpuStorage, GpuTensor } from "./gpu_tensor.ts";
 import type { AnyOp, AnyVariant, Inputs, Op, Plan } from "./op.ts";
 import { PipelineCache } from "./pipeline.ts";
 import { bindingDtypes } from "./plan.ts";
@@ -24,50 +26,14 @@ import {
   byteLength,
   bytesPerElement,
   describe,
-  type Dtype,
   HostTensor,
   requireShape,
   type Shape,
-  type Tensor,
   type TensorSpec,
 } from "./tensor.ts";
 import { PassTimer, type Timing, type TimingOptions } from "./timing.ts";
 import { chooseVariant } from "./variants.ts";
 import { snakeCase } from "./wgsl.ts";
-
-/** A tensor in GPU memory. Its bytes go back to the backend's pool when it is disposed. */
-export class GpuTensor implements Tensor {
-  readonly shape: Shape;
-  readonly dtype: Dtype;
-  readonly below?: number;
-  /** The backend that it belongs to. */
-  readonly backend: GpuBackend;
-  /** Where its elements are. */
-  readonly range: BufferRange;
-  #release: (() => void) | undefined;
-
-  /** Made by a backend. `release` is called once, when the tensor is disposed. */
-  constructor(backend: GpuBackend, spec: TensorSpec, range: BufferRange, release: () => void) {
-    this.backend = backend;
-    this.shape = [...spec.shape];
-    this.dtype = spec.dtype;
-    const { below } = spec;
-    if (below !== undefined) this.below = below;
-    this.range = range;
-    this.#release = release;
-  }
-
-  /** True once the bytes went back to the pool. */
-  get disposed(): boolean {
-    return this.#release === undefined;
-  }
-
-  /** Gives the bytes back; work that was recorded before may still use them. */
-  [Symbol.dispose](): void {
-    this.#release?.();
-    this.#release = undefined;
-  }
-}
 
 /** How one call is to run. */
 export interface RunOptions {
@@ -152,6 +118,12 @@ export class GpuBackend implements Backend<GpuTensor> {
     return tensor;
   }
 
+  reshape(tensor: GpuTensor, shape: Shape): GpuTensor {
+    this.#requireOwn("reshape", "tensor", tensor);
+    requireReshape(tensor, shape);
+    return tensor.withShape(shape);
+  }
+
   run<I extends string, O extends string, A extends object, Opt extends I>(
     op: Op<I, O, A, Opt>,
     inputs: Inputs<GpuTensor, I, Opt>,
@@ -202,7 +174,7 @@ export class GpuBackend implements Backend<GpuTensor> {
    * disposed.
    */
   adopt(spec: TensorSpec, range: BufferRange): GpuTensor {
-    return new GpuTensor(this, spec, range, () => this.#forget(range.buffer));
+    return new GpuTensor(this, spec, new GpuStorage(range, () => this.#forget(range.buffer)));
   }
 
   /** Submits what was recorded, without waiting for it. */
@@ -300,7 +272,7 @@ export class GpuBackend implements Backend<GpuTensor> {
     for (const [name, tensor] of presentInputs(op, inputs)) this.#requireOwn(op.name, name, tensor);
     const specs = inferOutputs(op, inputs, attributes) as Named<TensorSpec>;
     for (const [output, input] of Object.entries(op.aliases ?? {})) {
-      if (input && specs[output]) requireDistinct(op, input, inputs);
+      if (input && specs[output]) requireDistinct(op, input, inputs, ({ range }) => range.buffer);
     }
     for (const [name, spec] of Object.entries(specs)) {
       if (spec) this.#requireBindable(op.name, `output ${name}`, spec);
@@ -338,7 +310,8 @@ export class GpuBackend implements Backend<GpuTensor> {
     bytesPerElement(spec.dtype);
     const size = byteLength(spec);
     const buffer = this.#pool.take(size);
-    return new GpuTensor(this, spec, { buffer, offset: 0, size }, () => this.#pool.give(buffer));
+    const storage = new GpuStorage({ buffer, offset: 0, size }, () => this.#pool.give(buffer));
+    return new GpuTensor(this, spec, storage);
   }
 
   #launch(

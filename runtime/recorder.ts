@@ -7,7 +7,7 @@
 
 import { BUFFER_USAGE, uploadBytes } from "./buffers.ts";
 import type { OpenedDevice } from "./device.ts";
-import { GpuLimitError } from "./errors.ts";
+import { GpuLimitError, GpuShaderError } from "./errors.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { ParamField } from "./wgsl.ts";
 import { snakeCase } from "./wgsl.ts";
@@ -92,7 +92,7 @@ export class Recorder {
         );
       }
     }
-    const slot = this.#writeParams(pipeline.kernel.params, params);
+    const slot = this.#writeParams(pipeline.kernel, params);
     const pass = this.#openPass();
     pass.setPipeline(pipeline.compute);
     pass.setBindGroup(
@@ -155,7 +155,7 @@ export class Recorder {
 
   /** Writes a parameter block and returns its offset in the arena. */
   #writeParams(
-    fields: readonly ParamField[],
+    { params: fields, entryPoint }: Pipeline["kernel"],
     params: Readonly<Record<string, number>>,
   ): number | undefined {
     if (fields.length === 0) return undefined;
@@ -175,9 +175,14 @@ export class Recorder {
     fields.forEach(({ name, type }, index) => {
       const value = values.get(name);
       if (value === undefined || values.size !== fields.length) {
-        throw new TypeError(
-          `Cannot dispatch: parameters must be ${fields.map((field) => field.name).join(", ")}: ` +
-            [...values.keys()].join(", "),
+        throw new GpuShaderError(
+          `Cannot dispatch ${entryPoint}: parameters must be ` +
+            `${fields.map((field) => field.name).join(", ")}: ${[...values.keys()].join(", ")}`,
+        );
+      }
+      if (!isOfType(value, type)) {
+        throw new GpuShaderError(
+          `Cannot dispatch ${entryPoint}: ${name} must be ${type}: ${value}`,
         );
       }
       const at = offset + 4 * index;
@@ -231,4 +236,10 @@ export class Recorder {
 /** Bytes of a `Params` struct: four a field, rounded up to the 16 that uniforms are sized in. */
 function paramBytes(fields: readonly ParamField[]): number {
   return Math.ceil(fields.length / 4) * 16;
+}
+
+function isOfType(value: number, type: ParamField["type"]): boolean {
+  if (type === "f32") return !Number.isNaN(value);
+  const [least, most] = type === "u32" ? [0, 2 ** 32 - 1] : [-(2 ** 31), 2 ** 31 - 1];
+  return Number.isInteger(value) && value >= least && value <= most;
 }

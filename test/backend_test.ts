@@ -498,3 +498,60 @@ Deno.test("the CPU backend rounds to the dtype and refuses like the GPU backend"
     "must not be disposed",
   );
 });
+
+Deno.test("a reshaped tensor shares its elements, and the memory lasts as long as either", async () => {
+  using gpu = await GpuBackend.create();
+  using cpu = new CpuBackend();
+  const host = HostTensor.from([2, 3], [1, 2, 3, 4, 5, 6]);
+  for (const shape of [[3, 2], [6], [1, 2, 3, 1]]) {
+    const x = gpu.upload(host);
+    using view = gpu.reshape(x, shape);
+    x[Symbol.dispose]();
+    assertEquals([gpu.memory.liveTensors, view.shape, view.disposed], [1, shape, false]);
+    assertEquals(Array.from((await gpu.read(view)).numbers), [1, 2, 3, 4, 5, 6]);
+    assertEquals(cpu.reshape(host, shape).shape, shape);
+  }
+  assertEquals(gpu.memory.liveTensors, 0);
+  using x = gpu.upload(host);
+  for (
+    const backend of [{ reshape: gpu.reshape.bind(gpu, x) }, {
+      reshape: cpu.reshape.bind(cpu, host),
+    }]
+  ) {
+    const { reshape } = backend;
+    assertThrows(
+      () => reshape([7]),
+      KernelArgumentError,
+      "must have 6 elements, as the tensor is f32[2, 3]",
+    );
+    assertThrows(() => reshape([-1, -6]), KernelArgumentError, "whole numbers from 0");
+  }
+});
+
+Deno.test("u32 tensors reshaped keep their bound", async () => {
+  const backend = await sharedBackend();
+  using ids = backend.upload(HostTensor.from([4], [0, 9, 1, 2], "u32"));
+  using view = backend.reshape(ids, [2, 2]);
+  assertEquals(view.below, 10);
+});
+
+Deno.test("a parameter that the kernel does not have, or not of that type, is refused by name", async () => {
+  using backend = await GpuBackend.create();
+  using x = backend.upload(numbers(4));
+  const misspelt = GOOD.replace("count: u32", "size: u32").replace("params.count", "params.size");
+  assertThrows(
+    () => backend.run(scaling(misspelt), { x }, { factor: 1 }),
+    GpuShaderError,
+    "Cannot dispatch scaling: parameters must be factor, size: factor, count",
+  );
+  const whole = GOOD.replace("factor: f32", "factor: u32").replace(
+    "params.factor",
+    "f32(params.factor)",
+  );
+  assertThrows(
+    () => backend.run(scaling(whole), { x }, { factor: 1.5 }),
+    GpuShaderError,
+    "factor must be u32: 1.5",
+  );
+  assertEquals(backend.memory.liveTensors, 1);
+});

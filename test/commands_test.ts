@@ -155,6 +155,7 @@ Deno.test("a reference file that does not describe a case is refused by rule", (
   const op = firstOp!.name;
   const damaged: [() => unknown, string][] = [
     [() => parse([["output.y", tensor]], {}), 'must name the "op"'],
+    [() => parse([["output.y", tensor]], { op: `${op}s` }), "its op must be one of"],
     [() => parse([["output.y", tensor]], { op, attributes: "{" }), "must be JSON"],
     [() => parse([["output.y", tensor]], { op, attributes: "[]" }), "JSON object"],
     [() => parse([["y", tensor]], { op }), "tensors must be among"],
@@ -171,5 +172,7 @@ Deno.test("a reference file that does not describe a case is refused by rule", (
     }
     assertStringIncludes(message, words);
   }
-  assertEquals(parse([["output.y", tensor]], { op: "no_such_op" }), undefined);
+  const others = ops.filter(({ name }) => name !== op);
+  const file = writeSafetensors([["output.y", tensor]], { op });
+  assertEquals(parseReferenceCase("case.safetensors", file, others), undefined, "not asked for");
 });
