@@ -15,6 +15,7 @@ import {
   type TensorSpec,
 } from "../../runtime/tensor.ts";
 import { linearGrid } from "../grid.ts";
+import { supportsStoring } from "../support.ts";
 import { benchCases, cases, relations } from "./cases.ts";
 import naive from "./naive.wgsl" with { type: "text" };
 import { reference } from "./reference.ts";
@@ -64,13 +65,13 @@ export const add: Op<"a" | "b", "y", Record<never, never>> = {
       supports: ({ a }, _attributes, device) =>
         elementCount(a.shape) % 4 !== 0
           ? "the number of elements must be a multiple of 4"
-          : supportsDtype(a, device),
+          : supportsStoring(a.dtype, device),
       plan: ({ a }, _attributes, device) => planElementwise("add/vec4.wgsl", vec4, 4, a, device),
     },
     {
       name: "naive",
       summary: "one element per invocation",
-      supports: ({ a }, _attributes, device) => supportsDtype(a, device),
+      supports: ({ a }, _attributes, device) => supportsStoring(a.dtype, device),
       plan: ({ a }, _attributes, device) => planElementwise("add/naive.wgsl", naive, 1, a, device),
     },
   ],
@@ -85,10 +86,6 @@ export const add: Op<"a" | "b", "y", Record<never, never>> = {
   benchCases,
   relations,
 };
-
-function supportsDtype({ dtype }: TensorSpec, { hasF16 }: DeviceProfile): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
-}
 
 function planElementwise(
   file: string,

@@ -15,6 +15,7 @@ import {
   type TensorSpec,
 } from "../../runtime/tensor.ts";
 import { linearGrid } from "../grid.ts";
+import { supportsStoring } from "../support.ts";
 import { benchCases, cases, relations } from "./cases.ts";
 import naive from "./naive.wgsl" with { type: "text" };
 import { reference } from "./reference.ts";
@@ -91,14 +92,14 @@ export const embedding: Op<EmbeddingInput, "y", EmbeddingAttributes> = {
       supports: ({ table }, attributes, device) =>
         columnsOf(table) % 4 !== 0
           ? "the row length must be a multiple of 4"
-          : supportsDtype(attributes, device),
+          : supportsStoring(attributes.dtype, device),
       plan: (inputs, _attributes, device) =>
         planGather("embedding/vec4.wgsl", vec4, 4, inputs, device),
     },
     {
       name: "naive",
       summary: "one element per invocation",
-      supports: (_inputs, attributes, device) => supportsDtype(attributes, device),
+      supports: (_inputs, attributes, device) => supportsStoring(attributes.dtype, device),
       plan: (inputs, _attributes, device) =>
         planGather("embedding/naive.wgsl", naive, 1, inputs, device),
     },
@@ -116,13 +117,6 @@ export const embedding: Op<EmbeddingInput, "y", EmbeddingAttributes> = {
 
 function columnsOf({ shape }: TensorSpec): number {
   return shape[1]!;
-}
-
-function supportsDtype(
-  { dtype }: EmbeddingAttributes,
-  { hasF16 }: DeviceProfile,
-): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
 }
 
 function planGather(

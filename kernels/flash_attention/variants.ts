@@ -3,6 +3,7 @@ import type { Inputs, Plan, Variant } from "../../runtime/op.ts";
 import type { TensorSpec } from "../../runtime/tensor.ts";
 import type { WgslFile } from "../../runtime/wgsl.ts";
 import { linearGrid } from "../grid.ts";
+import { supportsStoring } from "../support.ts";
 import combineWgsl from "./combine.wgsl" with { type: "text" };
 import type { FlashAttentionAttributes, FlashAttentionInput } from "./flash_attention.ts";
 import naive from "./naive.wgsl" with { type: "text" };
@@ -124,7 +125,7 @@ export const variants: readonly FlashAttentionVariant[] = [
       const { size } = geometry(inputs);
       // Two passes over the keys with a dot product each, a sum over columns, and leaving each loop.
       const iterations = keyLength * (2 * (size + 2) + (size + 1)) + size + 3;
-      return refuseLongLoops(iterations, device) ?? supportsDtype(inputs.q, device);
+      return refuseLongLoops(iterations, device) ?? supportsStoring(inputs.q.dtype, device);
     },
     plan(inputs, attributes, device) {
       const { batch, tokens, heads, size } = geometry(inputs);
@@ -163,14 +164,10 @@ function subgroupTile(inputs: Operands): { readonly rows: number; readonly keysP
   return { rows: tileRows, keysPerLane: tileRows < 16 || size <= 96 ? 4 : 2 };
 }
 
-function supportsDtype({ dtype }: TensorSpec, { hasF16 }: DeviceProfile): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
-}
-
 function supportsGroups(inputs: Operands, device: DeviceProfile): true | string {
   return geometry(inputs).size % 4 !== 0
     ? "the head size must be a multiple of 4"
-    : supportsDtype(inputs.q, device);
+    : supportsStoring(inputs.q.dtype, device);
 }
 
 function scaleOf(inputs: Operands, { scale }: FlashAttentionAttributes): number {

@@ -16,6 +16,7 @@ import {
   type TensorSpec,
 } from "../../runtime/tensor.ts";
 import { linearGrid } from "../grid.ts";
+import { supportsStoring } from "../support.ts";
 import { benchCases, cases, relations } from "./cases.ts";
 import naive from "./naive.wgsl" with { type: "text" };
 import { reference } from "./reference.ts";
@@ -110,14 +111,14 @@ export const kvAppend: Op<KvAppendInput, "keyCache" | "valueCache", KvAppendAttr
       supports: ({ keyCache }, _attributes, device) =>
         sizesOf(keyCache).columns % 4 !== 0
           ? "the head size must be a multiple of 4"
-          : supportsDtype(keyCache, device),
+          : supportsStoring(keyCache.dtype, device),
       plan: (inputs, attributes, device) =>
         planAppend("kv_append/vec4.wgsl", vec4, 4, inputs, attributes, device),
     },
     {
       name: "naive",
       summary: "one element of keys and of values per invocation",
-      supports: ({ keyCache }, _attributes, device) => supportsDtype(keyCache, device),
+      supports: ({ keyCache }, _attributes, device) => supportsStoring(keyCache.dtype, device),
       plan: (inputs, attributes, device) =>
         planAppend("kv_append/naive.wgsl", naive, 1, inputs, attributes, device),
     },
@@ -156,10 +157,6 @@ function requireOperand(argument: KvAppendInput, spec: TensorSpec, axes: string)
     "must be f32 or f16",
     describe(spec),
   );
-}
-
-function supportsDtype({ dtype }: TensorSpec, { hasF16 }: DeviceProfile): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
 }
 
 function planAppend(

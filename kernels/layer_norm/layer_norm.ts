@@ -16,6 +16,7 @@ import {
 } from "../../runtime/tensor.ts";
 import type { WgslFile } from "../../runtime/wgsl.ts";
 import { linearGrid } from "../grid.ts";
+import { rowWorkgroupSize, supportsStoring, supportsSubgroupRows } from "../support.ts";
 import { benchCases, cases, relations } from "./cases.ts";
 import naive from "./naive.wgsl" with { type: "text" };
 import reduceSubgroup from "./reduce_subgroup.wgsl" with { type: "text" };
@@ -39,8 +40,6 @@ export type LayerNormOptional = "residual" | "bias";
 type Specs = Inputs<TensorSpec, LayerNormInput, LayerNormOptional>;
 
 const NAIVE_WORKGROUP_SIZE = 64;
-const ROW_WORKGROUP_MIN = 64;
-const ROW_WORKGROUP_MAX = 256;
 
 /** Smallest normal f32: a smaller epsilon may be flushed to 0. */
 const SMALLEST_EPSILON = 2 ** -126;
@@ -124,12 +123,7 @@ export const layerNorm: Op<LayerNormInput, "y" | "sum", LayerNormAttributes, Lay
       name: "subgroup_row",
       summary: "one subgroup per row, no barrier",
       reduction: { file: "reduce_subgroup.wgsl", text: reduceSubgroup },
-      needs: (device) =>
-        !device.hasSubgroups
-          ? "subgroups are not available"
-          : device.subgroupMinSize !== device.subgroupMaxSize
-          ? "the subgroup size must be fixed"
-          : true,
+      needs: supportsSubgroupRows,
       workgroupSize: (_columns, device) => device.subgroupMinSize,
       preferred: ({ x }, _attributes, device) =>
         device.isSoftware || columnsOf(x) <= LONGEST_SUBGROUP_ROW,
@@ -159,7 +153,7 @@ export const layerNorm: Op<LayerNormInput, "y" | "sum", LayerNormAttributes, Lay
         // Three loops over the row.
         3 * columnsOf(x) > device.maxLoopIterations
           ? `this device ends loops after ${device.maxLoopIterations} iterations`
-          : supportsDtype(x, device),
+          : supportsStoring(x.dtype, device),
       plan(inputs, attributes, device) {
         const workgroups = linearGrid(Math.ceil(rowsOf(inputs.x) / NAIVE_WORKGROUP_SIZE), device);
         const kernel = { file: "layer_norm/naive.wgsl", text: naive };
@@ -219,16 +213,6 @@ function requireWeightShape(weight: TensorSpec, x: TensorSpec): void {
   );
 }
 
-function supportsDtype({ dtype }: TensorSpec, { hasF16 }: DeviceProfile): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
-}
-
-/** A power of two of invocations, about one for each group of four elements. */
-function rowWorkgroupSize(columns: number): number {
-  const wanted = 2 ** Math.ceil(Math.log2(columns / 4));
-  return Math.min(Math.max(wanted, ROW_WORKGROUP_MIN), ROW_WORKGROUP_MAX);
-}
-
 interface RowVariant {
   readonly name: string;
   readonly summary: string;
@@ -252,7 +236,7 @@ function rowVariant(
     supports({ x }, _attributes, device) {
       if (columnsOf(x) % 4 !== 0) return "the row length must be a multiple of 4";
       const available = needs(device);
-      return available === true ? supportsDtype(x, device) : available;
+      return available === true ? supportsStoring(x.dtype, device) : available;
     },
     plan(inputs, attributes, device) {
       const { x } = inputs;

@@ -8,6 +8,7 @@ import {
 } from "../../runtime/tensor.ts";
 import type { WgslFile } from "../../runtime/wgsl.ts";
 import { linearGrid } from "../grid.ts";
+import { supportsStoring } from "../support.ts";
 import direct from "./direct.wgsl" with { type: "text" };
 import type { MatmulAttributes, MatmulLayout } from "./matmul.ts";
 import matvecSubgroup from "./matvec_subgroup.wgsl" with { type: "text" };
@@ -192,9 +193,9 @@ export const variants: readonly MatmulVariant[] = [
 function supportsOutput(
   { x }: Operands,
   { dtype = x.dtype as "f32" | "f16" }: MatmulAttributes,
-  { hasF16 }: DeviceProfile,
+  device: DeviceProfile,
 ): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
+  return supportsStoring(dtype, device);
 }
 
 function weightStrides(layout: MatmulLayout, { n, k }: Geometry) {

@@ -4,7 +4,6 @@
  * @module
  */
 
-import type { DeviceProfile } from "../../runtime/device.ts";
 import { requireArgument } from "../../runtime/errors.ts";
 import type { Op } from "../../runtime/op.ts";
 import {
@@ -15,6 +14,7 @@ import {
   type TensorSpec,
 } from "../../runtime/tensor.ts";
 import { linearGrid } from "../grid.ts";
+import { supportsStoring } from "../support.ts";
 import { benchCases, cases, relations } from "./cases.ts";
 import naive from "./naive.wgsl" with { type: "text" };
 import { reference } from "./reference.ts";
@@ -116,7 +116,7 @@ export const rope: Op<RopeInput, "y", RopeAttributes> = {
       supports: ({ x }, { rotaryDim }, device) =>
         sizesOf(x).columns % 4 !== 0 || rotaryDim % 4 !== 0
           ? "head size and rotaryDim must be multiples of 4"
-          : supportsDtype(x, device),
+          : supportsStoring(x.dtype, device),
       plan({ x }, attributes, device) {
         const { tokens, heads, columns } = sizesOf(x);
         const count = tokens * heads * columns / 4;
@@ -133,7 +133,7 @@ export const rope: Op<RopeInput, "y", RopeAttributes> = {
     {
       name: "naive",
       summary: "one element per invocation",
-      supports: ({ x }, _attributes, device) => supportsDtype(x, device),
+      supports: ({ x }, _attributes, device) => supportsStoring(x.dtype, device),
       plan({ x }, attributes, device) {
         const count = elementCount(x.shape);
         return {
@@ -180,10 +180,6 @@ function constantsOf(x: TensorSpec, { rotaryDim, pairing }: RopeAttributes) {
     R: rotaryDim,
     INTERLEAVED: pairing === "interleaved" ? 1 : 0,
   };
-}
-
-function supportsDtype({ dtype }: TensorSpec, { hasF16 }: DeviceProfile): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
 }
 
 function requireTable(argument: "cos" | "sin", table: TensorSpec, rotaryDim: number): void {

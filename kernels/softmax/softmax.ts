@@ -9,6 +9,7 @@ import { requireArgument } from "../../runtime/errors.ts";
 import type { Inputs, Op, Plan, Variant } from "../../runtime/op.ts";
 import { byteLength, describe, elementCount, type TensorSpec } from "../../runtime/tensor.ts";
 import { linearGrid } from "../grid.ts";
+import { rowWorkgroupSize, supportsStoring, supportsSubgroupRows } from "../support.ts";
 import { benchCases, cases, relations } from "./cases.ts";
 import groupScalar from "./group_scalar.wgsl" with { type: "text" };
 import groupVec4 from "./group_vec4.wgsl" with { type: "text" };
@@ -27,8 +28,7 @@ export interface SoftmaxAttributes {
   readonly causal?: boolean;
 }
 
-const ROW_WORKGROUP_MIN = 64;
-const ROW_WORKGROUP_MAX = 256;
+const NAIVE_WORKGROUP_SIZE = 64;
 
 /** One subgroup keeps up with a row this long; a longer one is better spread over several. */
 const LONGEST_SUBGROUP_ROW = 1024;
@@ -100,12 +100,7 @@ export const softmax: Op<"x", "y", SoftmaxAttributes> = {
       name: "subgroup_row",
       summary: "one subgroup per row, no barrier",
       reduction: reduceSubgroup,
-      needs: (device) =>
-        !device.hasSubgroups
-          ? "subgroups are not available"
-          : device.subgroupMinSize !== device.subgroupMaxSize
-          ? "the subgroup size must be fixed"
-          : true,
+      needs: supportsSubgroupRows,
       workgroupSize: (_columns, device) => device.subgroupMinSize,
       preferred: ({ x }, _attributes, device) =>
         device.isSoftware || x.shape.at(-1)! <= LONGEST_SUBGROUP_ROW,
@@ -132,10 +127,10 @@ export const softmax: Op<"x", "y", SoftmaxAttributes> = {
       supports: ({ x }, _attributes, device) =>
         3 * (x.shape.at(-1)! + 1) > device.maxLoopIterations
           ? `this device ends loops after ${device.maxLoopIterations} iterations`
-          : supportsDtype(x, device),
+          : supportsStoring(x.dtype, device),
       plan(inputs, attributes, device) {
-        const workgroups = linearGrid(Math.ceil(rowsOf(inputs.x) / ROW_WORKGROUP_MIN), device);
-        return plan("naive", naive, ROW_WORKGROUP_MIN, workgroups, inputs, attributes);
+        const workgroups = linearGrid(Math.ceil(rowsOf(inputs.x) / NAIVE_WORKGROUP_SIZE), device);
+        return plan("naive", naive, NAIVE_WORKGROUP_SIZE, workgroups, inputs, attributes);
       },
     },
   ],
@@ -162,16 +157,6 @@ function rowsOf({ shape }: TensorSpec): number {
   return elementCount(shape.slice(0, -1));
 }
 
-function supportsDtype({ dtype }: TensorSpec, { hasF16 }: DeviceProfile): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
-}
-
-/** A power of two of invocations, about one for each group of four elements. */
-function rowWorkgroupSize(columns: number): number {
-  const wanted = 2 ** Math.ceil(Math.log2(columns / 4));
-  return Math.min(Math.max(wanted, ROW_WORKGROUP_MIN), ROW_WORKGROUP_MAX);
-}
-
 interface RowVariant {
   readonly name: string;
   readonly summary: string;
@@ -192,7 +177,7 @@ function rowVariant(
     preferred,
     supports({ x }, _attributes, device) {
       const available = needs(device);
-      return available === true ? supportsDtype(x, device) : available;
+      return available === true ? supportsStoring(x.dtype, device) : available;
     },
     plan(inputs, attributes, device) {
       const columns = inputs.x.shape.at(-1)!;

@@ -14,6 +14,7 @@ import {
   type TensorSpec,
 } from "../../runtime/tensor.ts";
 import { linearGrid } from "../grid.ts";
+import { supportsStoring } from "../support.ts";
 import activationWgsl from "./activation.wgsl" with { type: "text" };
 import { benchCases, cases, relations } from "./cases.ts";
 import naive from "./naive.wgsl" with { type: "text" };
@@ -84,14 +85,14 @@ export const swiglu: Op<"gate" | "up", "y", SwigluAttributes> = {
       supports: ({ gate }, _attributes, device) =>
         elementCount(gate.shape) % 4 !== 0
           ? "the number of elements must be a multiple of 4"
-          : supportsDtype(gate, device),
+          : supportsStoring(gate.dtype, device),
       plan: (inputs, attributes, device) =>
         planElementwise("swiglu/vec4.wgsl", vec4, 4, inputs, attributes, device),
     },
     {
       name: "naive",
       summary: "one element per invocation",
-      supports: ({ gate }, _attributes, device) => supportsDtype(gate, device),
+      supports: ({ gate }, _attributes, device) => supportsStoring(gate.dtype, device),
       plan: (inputs, attributes, device) =>
         planElementwise("swiglu/naive.wgsl", naive, 1, inputs, attributes, device),
     },
@@ -111,10 +112,6 @@ export const swiglu: Op<"gate" | "up", "y", SwigluAttributes> = {
 };
 
 type Plannable = Inputs<TensorSpec, "gate" | "up", never>;
-
-function supportsDtype({ dtype }: TensorSpec, { hasF16 }: { hasF16: boolean }): true | string {
-  return dtype !== "f16" || hasF16 || "f16 output needs the feature shader-f16";
-}
 
 function planElementwise(
   file: string,
