@@ -190,7 +190,8 @@ function finish(report: BenchReport, before: BenchReport | undefined): number {
   const failures = [...rows, ...roofs].filter(({ status }) => status === "fail").length;
   console.log(
     `\n${rows.length} rows, ${failures} failed, ${leftOut.length} left out, ` +
-      `${(performance.now() / 1000).toFixed(0)} s${complete ? "" : "; interrupted"}`,
+      `${(performance.now() / 1000).toFixed(0)} s${complete ? "" : "; interrupted"}` +
+      "   (deno task bench --help explains the columns)",
   );
   let isSlower = false;
   if (before) {

@@ -38,6 +38,9 @@ export interface ReportChange {
   readonly onlyNew: readonly string[];
 }
 
+/** Rows of one report alone that are listed by name. */
+const MOST_LISTED = 5;
+
 /** Medians of two runs on one machine differ by this much without a cause. */
 const MARGIN = { hardware: 0.05, software: 0.25 };
 
@@ -81,9 +84,16 @@ export function formatChange({ caveat, changes, onlyOld, onlyNew }: ReportChange
       drift.toFixed(2).padStart(7) + `  ${band[0].toFixed(2)}–${band[1].toFixed(2)}` +
       (verdict === "slower" || verdict === "faster" ? `  ${verdict.toUpperCase()}` : "")
     ),
-    ...onlyOld.map((row) => `only in the old report: ${row}`),
-    ...onlyNew.map((row) => `only in the new report: ${row}`),
+    ...listRows("old", onlyOld),
+    ...listRows("new", onlyNew),
   ];
+}
+
+/** The rows that one report has alone; only their number where they would hide the result. */
+function listRows(report: string, rows: readonly string[]): string[] {
+  return rows.length > MOST_LISTED
+    ? [`only in the ${report} report: ${rows.length} rows`]
+    : rows.map((row) => `only in the ${report} report: ${row}`);
 }
 
 type TimedRow = Row & { readonly seconds: Summary };

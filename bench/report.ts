@@ -166,7 +166,9 @@ export function updateMarkdown(existing: string, report: BenchReport): string {
   if (begin < 0 || end < begin) return formatMarkdown(report);
   const rows = report.rows.filter(({ preferred, status }) => preferred || status === "fail");
   const table = formatMarkdown({ ...report, rows, leftOut: [] });
-  return `${existing.slice(0, begin)}${MARKS.begin}\n\n${table}\n${existing.slice(end)}`;
+  return existing.slice(0, begin) + MARKS.begin +
+    `\n<!-- deno-fmt-ignore-start -->\n\n${table}\n<!-- deno-fmt-ignore-end -->\n` +
+    existing.slice(end);
 }
 
 /** The report as Markdown. */

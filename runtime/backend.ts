@@ -32,7 +32,8 @@ export interface Backend<T extends Tensor = Tensor> extends Disposable {
    */
   reshape(tensor: T, shape: Shape): T;
   /**
-   * Runs an op: the GPU records it, the CPU computes it. Outputs that alias an input are that input.
+   * Runs an op: the GPU records it, the CPU computes it. Outputs that alias an input are that input;
+   * an output that these inputs do not produce is absent, whatever its type says.
    *
    * @throws {KernelArgumentError} If an argument breaks a rule; nothing has happened then
    */
@@ -58,11 +59,16 @@ export function inferOutputs<I extends string, O extends string, A extends objec
   inputs: Inputs<TensorSpec, I, Opt>,
   attributes: A,
 ): { readonly [name in O]?: TensorSpec } {
+  for (const [argument, value] of [["inputs", inputs], ["attributes", attributes]] as const) {
+    const isObject = typeof value === "object" && value !== null;
+    requireArgument(isObject, op.name, argument, "must be an object", String(value));
+  }
   checkNames(op, Object.keys(inputs), op.inputs, "input");
   checkNames(op, Object.keys(attributes), op.attributes, "attribute");
   const named = inputs as Named<TensorSpec & { disposed?: boolean }>;
   for (const name of op.inputs) {
     const tensor = named[name];
+    requireArgument(tensor !== null, op.name, name, "must be a tensor", "null");
     if (tensor === undefined) {
       const optional = op.optional?.some((other) => other === name) ?? false;
       requireArgument(optional, op.name, name, "must be given", "undefined");
@@ -103,8 +109,8 @@ export function presentInputs<T>(
 ): [name: string, tensor: T][] {
   const present: [string, T][] = [];
   for (const name of op.inputs) {
-    const tensor = inputs[name];
-    if (tensor !== undefined) present.push([name, tensor]);
+    const tensor = inputs?.[name];
+    if (tensor !== undefined && tensor !== null) present.push([name, tensor]);
   }
   return present;
 }

@@ -289,7 +289,7 @@ export class GpuBackend implements Backend<GpuTensor> {
       op,
       argument,
       "must be a tensor of this backend",
-      "a tensor of another backend",
+      tensor instanceof GpuTensor ? "a tensor of another backend" : describeValue(tensor),
     );
   }
 
@@ -415,4 +415,10 @@ export class GpuBackend implements Backend<GpuTensor> {
     if (this.#disposed) throw new GpuDeviceLostError("Cannot use a backend after dispose");
     if (this.#fault instanceof GpuDeviceLostError) throw this.#fault;
   }
+}
+
+/** What a caller gave in place of a tensor. */
+function describeValue(value: unknown): string {
+  if (value instanceof HostTensor) return "a host tensor, which must be uploaded first";
+  return value instanceof Object ? value.constructor.name : String(value);
 }

@@ -143,7 +143,12 @@ export class HostTensor implements Tensor {
     this.#values = values;
   }
 
-  /** Rounds numbers to `dtype` and stores them. */
+  /**
+   * Rounds numbers to `dtype` and stores them.
+   *
+   * @throws {KernelArgumentError} If an integer dtype is given a number that it does not hold, or the
+   * number of values does not fit the shape
+   */
   static from(shape: Shape, numbers: ArrayLike<number>, dtype: Dtype = "f32"): HostTensor {
     return new HostTensor(shape, hostValues(dtype, numbers), dtype);
   }
@@ -223,12 +228,24 @@ function hostValues(dtype: Dtype, numbers: ArrayLike<number>): HostValues {
     case "bf16":
       return Uint16Array.from(numbers, toBfloat16);
     case "i32":
+      requireWhole(numbers, dtype, -(2 ** 31), 2 ** 31 - 1);
       return Int32Array.from(numbers);
     case "u32":
+      requireWhole(numbers, dtype, 0, 2 ** 32 - 1);
       return Uint32Array.from(numbers);
     default:
       bytesPerElement(dtype);
       throw new TypeError(`Cannot store numbers as ${dtype}`);
+  }
+}
+
+/** An id that wrapped around would be a legal one of something else. */
+function requireWhole(numbers: ArrayLike<number>, dtype: Dtype, least: number, most: number): void {
+  for (let i = 0; i < numbers.length; i++) {
+    const value = numbers[i]!;
+    const isWhole = Number.isInteger(value) && value >= least && value <= most;
+    if (isWhole) continue;
+    requireArgument(false, "tensor", `element ${i}`, `must be a whole ${dtype}`, String(value));
   }
 }
 

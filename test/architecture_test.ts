@@ -45,6 +45,11 @@ Deno.test("no code outside its folder names an op", () => {
   assertEquals(wrong, []);
 });
 
+Deno.test("every op folder is in the list", () => {
+  const folders = sources.flatMap((path) => /^kernels\/(\w+)\//.exec(path)?.[1] ?? []);
+  assertEquals([...new Set(folders)].sort(), ops.map(({ name }) => name).sort());
+});
+
 Deno.test("every op folder has its op, reference, cases and a naive kernel", () => {
   for (const { name } of ops) {
     for (const file of [`${name}.ts`, "reference.ts", "cases.ts", "naive.wgsl"]) {

@@ -192,6 +192,14 @@ Deno.test("bad tensors are refused before any GPU call, and the backend goes on"
   refused(() => backend.run(op, { x: gone }, attributes), "x must not be disposed: f32[4]");
   refused(() => backend.run(op, { x: foreign }, attributes), "must be a tensor of this backend");
   refused(() => backend.run(op, {} as { x: typeof x }, attributes), "x must be given: undefined");
+  // What plain JavaScript can pass.
+  const any = (value: unknown) => value as { x: typeof x };
+  refused(() => backend.run(op, any(null), attributes), "inputs must be an object: null");
+  refused(() => backend.run(op, any({ x: null }), attributes), "x must be a tensor: null");
+  refused(() => backend.run(op, any({ x: numbers(4) }), attributes), "must be uploaded first");
+  refused(() => backend.run(op, any({ x: [1] }), attributes), "of this backend: Array");
+  const { run } = { run: backend.run.bind(backend) as (...args: unknown[]) => unknown };
+  refused(() => run(op, { x }), "attributes must be an object: undefined");
   refused(
     () => backend.run(op, { x, z: x } as { x: typeof x }, attributes),
     "input z must be one of x: z",

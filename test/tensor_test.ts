@@ -38,6 +38,20 @@ Deno.test("HostTensor refuses shapes and values that do not fit", () => {
   );
 });
 
+Deno.test("an integer tensor takes whole numbers that it can hold, and no other", () => {
+  for (const value of [-1, 1.5, NaN, 2 ** 32]) {
+    assertThrows(
+      () => HostTensor.from([2], [0, value], "u32"),
+      KernelArgumentError,
+      `element 1 must be a whole u32: ${value}`,
+    );
+  }
+  assertEquals(Array.from(HostTensor.from([2], [-1, 2 ** 31 - 1], "i32").numbers), [
+    -1,
+    2 ** 31 - 1,
+  ]);
+});
+
 Deno.test("HostTensor.below bounds u32 values from above", () => {
   assertEquals(HostTensor.from([3], [0, 7, 2], "u32").below, 8);
   assertEquals(HostTensor.from([1], [0], "u32").below, 1);
