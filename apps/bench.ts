@@ -2,7 +2,7 @@
  * How fast each kernel is on this machine, against the machine's own limits.
  *
  * Permissions: `--allow-read=.` for the version, the commit and `--compare`; `--allow-write` of the
- * files that `--json` and `--markdown` name; `--allow-env=XDG_RUNTIME_DIR` keeps Mesa quiet. The GPU
+ * files that `--json` and `--markdown` name; `--allow-env` of two variables settles the driver. The GPU
  * needs none.
  *
  * @module
@@ -48,7 +48,7 @@ import {
   UsageError,
 } from "./command_line.ts";
 import { ProgressLine } from "./progress_line.ts";
-import { quietDriver } from "./quiet_driver.ts";
+import { prepareDriver } from "./driver.ts";
 
 /** Values of `--dtype`: one word for both, or activations and weights. */
 const DTYPES: Readonly<Record<string, BenchDtypes>> = {
@@ -310,6 +310,6 @@ function readOrEmpty(file: string): string {
 }
 
 if (import.meta.main) {
-  quietDriver();
+  prepareDriver();
   Deno.exit(await runCommand(BENCH_COMMAND, bench));
 }

@@ -12,7 +12,7 @@ import {
   type ParsedCommand,
   runCommand,
 } from "./command_line.ts";
-import { quietDriver } from "./quiet_driver.ts";
+import { prepareDriver } from "./driver.ts";
 
 const OPTIONS = {
   json: { type: "text", value: "FILE", summary: "write the findings to FILE as JSON" },
@@ -200,6 +200,6 @@ export async function doctor({ options }: ParsedCommand<typeof OPTIONS>): Promis
 }
 
 if (import.meta.main) {
-  quietDriver();
+  prepareDriver();
   Deno.exit(await runCommand(DOCTOR_COMMAND, doctor));
 }

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { quietDriver } from "./quiet_driver.ts";
+import { prepareDriver } from "./driver.ts";
 
 /** Set this variable to `0` to keep this command from installing anything. */
 const INSTALL_SWITCH = "STABLELM_INSTALL_DRIVER";
@@ -86,7 +86,7 @@ async function aptGet(args: readonly string[]): Promise<number | undefined> {
 }
 
 if (import.meta.main) {
-  quietDriver();
+  prepareDriver();
   const status = await (Deno.args[0] === "--check" ? check : setup)({
     findAdapter,
     aptGet,

@@ -16,7 +16,7 @@ import {
   UsageError,
 } from "./command_line.ts";
 import { ProgressLine } from "./progress_line.ts";
-import { quietDriver } from "./quiet_driver.ts";
+import { prepareDriver } from "./driver.ts";
 import { readReferenceCases, type ReferenceCase, verifyReference } from "./reference_files.ts";
 import { formatVerification, type Verification, verificationHeader } from "./verify_report.ts";
 
@@ -153,6 +153,6 @@ function jsonNumbers(_key: string, value: unknown): unknown {
 }
 
 if (import.meta.main) {
-  quietDriver();
+  prepareDriver();
   Deno.exit(await runCommand(VERIFY_COMMAND, verify));
 }

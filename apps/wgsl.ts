@@ -24,7 +24,7 @@ import {
   runCommand,
   UsageError,
 } from "./command_line.ts";
-import { quietDriver } from "./quiet_driver.ts";
+import { prepareDriver } from "./driver.ts";
 
 const OPTIONS = {
   case: {
@@ -122,6 +122,6 @@ function findCase(
 }
 
 if (import.meta.main) {
-  quietDriver();
+  prepareDriver();
   Deno.exit(await runCommand(WGSL_COMMAND, printWgsl));
 }

@@ -5,9 +5,9 @@
  */
 
 import { GpuBackend } from "../mod.ts";
-import { quietDriver } from "../apps/quiet_driver.ts";
+import { prepareDriver } from "../apps/driver.ts";
 
-quietDriver();
+prepareDriver();
 
 let shared: Promise<GpuBackend> | undefined;
 
