@@ -44,13 +44,15 @@ export interface Diagnosis {
 const SWITCHES = ["DENO_WEBGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"] as const;
 const DRIVER_FOLDERS = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"] as const;
 
+/** As the user has set it: looked at before this command settles anything. */
+const environment = environmentFindings();
+
 /**
  * Looks at everything. A missing adapter and a wrong kernel are findings.
  *
  * @throws {GpuDeviceLostError} If the device is lost on the way
  */
 export async function diagnose(gpu: GPU | undefined = navigator.gpu): Promise<Diagnosis> {
-  const environment = environmentFindings();
   const base = {
     schemaVersion: 1,
     runtime: `Deno ${Deno.version.deno}`,
