@@ -44,7 +44,7 @@ export async function setup(surroundings: Surroundings): Promise<number> {
     return NO_GPU;
   }
   print(`Installing ${PACKAGE} (${INSTALL_SWITCH}=0 prevents this) …`);
-  const install = ["install", "-y", "-qq", PACKAGE];
+  const install = ["install", "-y", "-qq", "-o=Dpkg::Use-Pty=0", PACKAGE];
   // The package index may be missing or stale, so one failure is worth a fresh index.
   const installed = await aptGet(install) === 0 ||
     (await aptGet(["update", "-qq"]) === 0 && await aptGet(install) === 0);

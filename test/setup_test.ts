@@ -19,7 +19,7 @@ function machine(changes: Partial<Surroundings> = {}) {
   return { surroundings, commands, output: () => lines.join("\n") };
 }
 
-const INSTALL = "install -y -qq mesa-vulkan-drivers";
+const INSTALL = "install -y -qq -o=Dpkg::Use-Pty=0 mesa-vulkan-drivers";
 
 Deno.test("setup is silent and installs nothing where there is an adapter", async () => {
   const { surroundings, commands, output } = machine({ findAdapter: () => Promise.resolve("GPU") });
