@@ -25,3 +25,12 @@ export function supportsSubgroupRows(device: DeviceProfile): true | string {
   if (!device.hasSubgroups) return "subgroups are not available";
   return device.subgroupMinSize === device.subgroupMaxSize || "the subgroup size must be fixed";
 }
+
+/** True where the device lets an invocation run this many iterations, leaving a loop being one. */
+export function supportsLoops(
+  iterations: number,
+  { maxLoopIterations }: DeviceProfile,
+): true | string {
+  return iterations <= maxLoopIterations ||
+    `this device ends loops after ${maxLoopIterations} iterations`;
+}

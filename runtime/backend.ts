@@ -7,6 +7,7 @@
 import { KernelArgumentError, requireArgument } from "./errors.ts";
 import type { Inputs, Op } from "./op.ts";
 import {
+  bytesPerElement,
   describe,
   elementCount,
   type HostTensor,
@@ -20,10 +21,20 @@ import {
 export interface Backend<T extends Tensor = Tensor> extends Disposable {
   /** Device description, for reports. */
   readonly description: string;
+  /** The most bytes that one tensor may take; a larger one has to be split. */
+  readonly maxTensorBytes: number;
   /** Copies a tensor to the backend. */
   upload(tensor: HostTensor): T;
   /** A tensor of zeros, for a cache that ops write into. */
   zeros(spec: TensorSpec): T;
+  /**
+   * Copies elements into a tensor, from element `first` of its flattened elements on; so a large tensor
+   * can be filled without ever being whole in host memory.
+   *
+   * @throws {KernelArgumentError} If the dtypes differ, the part does not lie in the tensor, or it begins
+   * or ends inside a 4-byte word
+   */
+  write(tensor: T, first: number, part: HostTensor): void;
   /**
    * The same elements under another shape, without a copy. Each of the two is disposed on its own, and
    * what an op writes into one is seen in the other.
@@ -44,6 +55,8 @@ export interface Backend<T extends Tensor = Tensor> extends Disposable {
   ): { readonly [name in O]: T };
   /** Waits for a tensor's value and copies it to host memory. */
   read(tensor: T): Promise<HostTensor>;
+  /** Waits until everything so far is done, and throws what went wrong on the way. */
+  finish(): Promise<void>;
 }
 
 /** Named tensors of one call. */
@@ -136,6 +149,39 @@ export function requireReshape(tensor: Tensor, shape: Shape): void {
     "shape",
     `must have ${elementCount(tensor.shape)} elements, as the tensor is ${describe(tensor)}`,
     `[${shape.join(", ")}]`,
+  );
+}
+
+/** The checks of {@linkcode Backend.write}. */
+export function requireWritable(tensor: Tensor, first: number, part: HostTensor): void {
+  const demand = (condition: boolean, argument: string, rule: string, value: string) =>
+    requireArgument(condition, "write", argument, rule, value);
+  demand(!tensor.disposed, "tensor", "must not be disposed", describe(tensor));
+  demand(
+    part.dtype === tensor.dtype,
+    "part",
+    `must be ${tensor.dtype}, as the tensor is`,
+    describe(part),
+  );
+  const most = elementCount(tensor.shape) - elementCount(part.shape);
+  demand(
+    Number.isSafeInteger(first) && first >= 0 && first <= most,
+    "first",
+    `must be a whole number from 0 to ${most}, as ${describe(part)} goes into ${describe(tensor)}`,
+    String(first),
+  );
+  demand(
+    first * bytesPerElement(tensor.dtype) % 4 === 0,
+    "first",
+    "must be at a multiple of 4 bytes",
+    String(first),
+  );
+  const count = elementCount(part.shape);
+  demand(
+    first === most || count * bytesPerElement(tensor.dtype) % 4 === 0,
+    "part",
+    "must end at a multiple of 4 bytes, or where the tensor ends",
+    describe(part),
   );
 }
 

@@ -31,7 +31,7 @@ export interface MemoryUse {
 const UPLOAD_CHUNK = 16 * 1024 * 1024;
 
 /** Freed buffers above this many bytes in total are destroyed rather than kept. */
-const POOL_LIMIT = 1024 * 1024 * 1024;
+export const POOL_LIMIT = 1024 * 1024 * 1024;
 
 const TENSOR_USAGE = BUFFER_USAGE.storage | BUFFER_USAGE.copySource | BUFFER_USAGE.copyTarget;
 
@@ -149,12 +149,16 @@ export class BufferPool {
   }
 }
 
+/** Tensors from this size on are mostly weights, which no other tensor will take the place of. */
+const LARGE = 16 * 1024 * 1024;
+
 /**
  * Rounds up so that sizes which differ a little share buffers: to 256 bytes, and to an eighth of the
- * next lower power of two above that.
+ * next lower power of two above that; large ones to a 64th, since what is added is wasted.
  */
-function sizeClass(bytes: number): number {
-  const step = Math.max(256, 2 ** Math.floor(Math.log2(Math.max(bytes, 1))) / 8);
+export function sizeClass(bytes: number): number {
+  const parts = bytes < LARGE ? 8 : 64;
+  const step = Math.max(256, 2 ** Math.floor(Math.log2(Math.max(bytes, 1))) / parts);
   return Math.max(256, Math.ceil(bytes / step) * step);
 }
 

@@ -11,6 +11,7 @@ import {
   presentInputs,
   requireDistinct,
   requireReshape,
+  requireWritable,
 } from "./backend.ts";
 import { requireArgument } from "./errors.ts";
 import type { AnyOp, Inputs, Op, ReferenceInput, ReferenceOutput } from "./op.ts";
@@ -19,6 +20,7 @@ import { elementCount, HostTensor, requireShape, type Shape, type TensorSpec } f
 /** The reference path. It needs no GPU. */
 export class CpuBackend implements Backend<HostTensor> {
   readonly description = "CPU reference (f64)";
+  readonly maxTensorBytes: number = Infinity;
 
   upload(tensor: HostTensor): HostTensor {
     return new HostTensor(tensor.shape, tensor.values.slice(), tensor.dtype);
@@ -27,6 +29,11 @@ export class CpuBackend implements Backend<HostTensor> {
   zeros(spec: TensorSpec): HostTensor {
     requireShape(spec.shape);
     return HostTensor.from(spec.shape, new Float64Array(elementCount(spec.shape)), spec.dtype);
+  }
+
+  write(tensor: HostTensor, first: number, part: HostTensor): void {
+    requireWritable(tensor, first, part);
+    tensor.values.set(part.values, first);
   }
 
   reshape(tensor: HostTensor, shape: Shape): HostTensor {
@@ -74,6 +81,10 @@ export class CpuBackend implements Backend<HostTensor> {
 
   read(tensor: HostTensor): Promise<HostTensor> {
     return Promise.resolve(this.upload(tensor));
+  }
+
+  finish(): Promise<void> {
+    return Promise.resolve();
   }
 
   /** Does nothing: host memory is collected. */

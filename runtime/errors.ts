@@ -15,7 +15,12 @@ export type ErrorCode =
   | "gpu-shader"
   | "gpu-validation"
   | "gpu-device-lost"
-  | "reference-file";
+  | "reference-file"
+  | "model-format"
+  | "model-unsupported"
+  | "model-config"
+  | "model-input"
+  | "model-download";
 
 /** Base of every error that this library throws on purpose. */
 export class KernelsError extends Error {
@@ -122,6 +127,91 @@ export class ReferenceFileError extends KernelsError {
   constructor(message: string) {
     super("reference-file", message);
   }
+}
+
+/** What an error about a file says: where it is, which rule is broken, and by what. */
+export interface FileFault {
+  /** The file, as the caller named it. */
+  readonly file: string;
+  /** The place in it: `tensor "model.norm.weight"`, `key "hidden_size"`, `byte 8`. */
+  readonly place?: string;
+  /** Stable identifier of the rule, in kebab-case: `header-length`, `offsets-overlap`. */
+  readonly reason: string;
+  /** The rule, as a phrase that follows the place: "must be …". */
+  readonly rule: string;
+  /** What the file has instead, in short. */
+  readonly value: string;
+}
+
+/** Base of the errors about files: action, file, place, rule, value. */
+export class FileFaultError extends KernelsError {
+  /** File, place, reason, rule and value, for programs that want to show them in their own way. */
+  readonly fault: FileFault;
+
+  /** Takes the code and the fault, of which it makes the message. */
+  constructor(code: ErrorCode, fault: FileFault) {
+    const { file, place, rule, value } = fault;
+    const where = place === undefined ? file : `${file}: ${place}`;
+    super(code, printable(`Cannot read ${where}: ${rule}: ${value}`, 600));
+    this.fault = fault;
+  }
+}
+
+/** Bytes that are not what their format asks for: the file is damaged, cut off or hostile. */
+export class ModelFormatError extends FileFaultError {
+  /** Takes the fault, of which it makes the message. */
+  constructor(fault: FileFault) {
+    super("model-format", fault);
+  }
+}
+
+/** A well-formed file that asks for what this library does not do. */
+export class ModelUnsupportedError extends FileFaultError {
+  /** Takes the fault, of which it makes the message. */
+  constructor(fault: FileFault) {
+    super("model-unsupported", fault);
+  }
+}
+
+/** A config that breaks a rule; `file` is the config's name, `place` the key. */
+export class ModelConfigError extends FileFaultError {
+  /** Takes the fault, of which it makes the message. */
+  constructor(fault: FileFault) {
+    super("model-config", fault);
+  }
+}
+
+/** An argument of a model's method breaks a rule. Thrown before any work, with all state unchanged. */
+export class ModelInputError extends KernelsError {
+  /** Method, argument, rule and value. */
+  readonly fault: ArgumentFault;
+
+  /** Takes method, argument, rule and value, of which it makes the message. */
+  constructor(fault: ArgumentFault) {
+    super(
+      "model-input",
+      `Cannot run ${fault.op}: ${fault.argument} ${fault.rule}: ${fault.value}`,
+    );
+    this.fault = fault;
+  }
+}
+
+/** A download that did not succeed; what has arrived is kept where a later call can go on from it. */
+export class ModelDownloadError extends KernelsError {
+  /** Takes the message: action, address, rule and value. */
+  constructor(message: string) {
+    super("model-download", printable(message, 600));
+  }
+}
+
+/**
+ * Text from a file or a server, safe to show: control and direction-changing characters become `?`, and
+ * what is longer than `most` characters is cut.
+ */
+export function printable(text: string, most = 120): string {
+  const cut = text.length > most ? `${text.slice(0, most)}…` : text;
+  // deno-lint-ignore no-control-regex
+  return cut.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, "?");
 }
 
 /** Throws a {@linkcode KernelArgumentError} unless `condition` holds. */

@@ -13,6 +13,7 @@ import {
   presentInputs,
   requireDistinct,
   requireReshape,
+  requireWritable,
 } from "./backend.ts";
 import { BUFFER_USAGE, BufferPool, type MemoryUse, uploadBytes } from "./buffers.ts";
 import { type DeviceOptions, type DeviceProfile, openDevice, type OpenedDevice } from "./device.ts";
@@ -85,6 +86,11 @@ export class GpuBackend implements Backend<GpuTensor> {
     return this.profile.description;
   }
 
+  get maxTensorBytes(): number {
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.profile.limits;
+    return Math.min(maxStorageBufferBindingSize, maxBufferSize);
+  }
+
   /** The device itself, for what this class does not do. */
   get device(): GPUDevice {
     return this.#opened.device;
@@ -116,6 +122,15 @@ export class GpuBackend implements Backend<GpuTensor> {
     const { buffer, size } = tensor.range;
     this.#recorder.submit((encoder) => encoder.clearBuffer(buffer, 0, size));
     return tensor;
+  }
+
+  write(tensor: GpuTensor, first: number, part: HostTensor): void {
+    this.#requireUsable();
+    this.#requireOwn("write", "tensor", tensor);
+    requireWritable(tensor, first, part);
+    const { buffer, offset } = tensor.range;
+    this.#recorder.submit();
+    uploadBytes(this.device, buffer, offset + first * bytesPerElement(tensor.dtype), part.bytes);
   }
 
   reshape(tensor: GpuTensor, shape: Shape): GpuTensor {
@@ -294,8 +309,7 @@ export class GpuBackend implements Backend<GpuTensor> {
   }
 
   #requireBindable(op: string, argument: string, spec: TensorSpec): void {
-    const { maxStorageBufferBindingSize, maxBufferSize } = this.profile.limits;
-    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    const most = this.maxTensorBytes;
     requireArgument(
       byteLength(spec) <= most,
       op,

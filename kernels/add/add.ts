@@ -63,8 +63,9 @@ export const add: Op<"a" | "b", "y", Record<never, never>> = {
       name: "vec4",
       summary: "four elements per invocation in one load each",
       supports: ({ a }, _attributes, device) =>
-        elementCount(a.shape) % 4 !== 0
-          ? "the number of elements must be a multiple of 4"
+        // The row's length and not the number of elements, which depends on the batch.
+        a.shape.at(-1)! % 4 !== 0
+          ? "the row length must be a multiple of 4"
           : supportsStoring(a.dtype, device),
       plan: ({ a }, _attributes, device) => planElementwise("add/vec4.wgsl", vec4, 4, a, device),
     },

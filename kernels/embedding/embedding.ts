@@ -40,7 +40,8 @@ const WORKGROUP_SIZE = 64;
  * Shapes:  table [V, C], ids [...] → y [..., C]
  * Numbers: table f32, f16 or bf16; y f32 or f16 as `dtype` says. Exact, except that what f16 cannot
  *          hold is rounded to the nearest, ties to even; beyond 65,519 WGSL does not say what f16 holds
- * Limits:  every id below V; table and y at most maxStorageBufferBindingSize bytes each
+ * Limits:  every id below V; table and y at most maxStorageBufferBindingSize bytes each; a larger table
+ *          is looked up piece by piece, by `embedding_piece`
  *
  * @throws {KernelArgumentError} If a dtype or the table's rank does not fit, or an id may be outside
  * the table

@@ -6,16 +6,11 @@
 
 import { requireArgument } from "../../runtime/errors.ts";
 import type { Op } from "../../runtime/op.ts";
-import {
-  byteLength,
-  bytesPerElement,
-  describe,
-  sameShape,
-  type TensorSpec,
-} from "../../runtime/tensor.ts";
+import { byteLength, bytesPerElement, describe, sameShape } from "../../runtime/tensor.ts";
+import { geometry, requireScores, visiblePairs } from "../attention.ts";
 import { benchCases, cases, relations } from "./cases.ts";
 import { OUTPUT_UNITS, reference } from "./reference.ts";
-import { geometry, variants } from "./variants.ts";
+import { variants } from "./variants.ts";
 
 /** Inputs of {@linkcode flashAttention}. */
 export type FlashAttentionInput = "q" | "k" | "v" | "mask";
@@ -29,8 +24,6 @@ export interface FlashAttentionAttributes {
   /** What the scores are multiplied by; 1 / √D unless given. */
   readonly scale?: number;
 }
-
-const LARGEST_HEAD = 256;
 
 /**
  * Attention of T new tokens to the keys of a cache, which holds theirs too: flash attention, with
@@ -61,71 +54,23 @@ export const flashAttention: Op<FlashAttentionInput, "y", FlashAttentionAttribut
   optional: ["mask"],
   outputs: ["y"],
   attributes: ["keyLength", "causal", "scale"],
-  infer({ q, k, v, mask }, { keyLength, causal, scale = 1 }) {
-    requireHeads("q", q, "[B, T, H, D]");
-    requireHeads("k", k, "[B, G, C, D]");
-    const [batch, tokens, heads, size] = q.shape as [number, number, number, number];
-    const [keyBatch, keyHeads, capacity, keySize] = k.shape as [number, number, number, number];
-    demand(
-      size >= 1 && size <= LARGEST_HEAD,
-      "q",
-      `must have heads of 1 to ${LARGEST_HEAD} elements`,
-      describe(q),
-    );
-    demand(
-      keyBatch === batch && keySize === size,
-      "k",
-      `must have the batch ${batch} and the head size ${size}, as q is ${describe(q)}`,
-      describe(k),
-    );
-    demand(
-      keyHeads >= 1 && heads % keyHeads === 0,
-      "k",
-      `must have a number of heads that divides ${heads}, as q is ${describe(q)}`,
-      describe(k),
-    );
-    demand(
+  infer({ q, k, v, mask }, attributes) {
+    requireScores("flash_attention", { q, k, mask }, attributes);
+    requireArgument(
       sameShape(v.shape, k.shape) && v.dtype === k.dtype,
+      "flash_attention",
       "v",
       `must be ${describe(k)}, as k is`,
       describe(v),
     );
-    demand(typeof causal === "boolean", "causal", "must be true or false", String(causal));
-    demand(
-      Number.isInteger(keyLength) && keyLength >= 1 && keyLength <= capacity,
-      "keyLength",
-      `must be a whole number from 1 to ${capacity}, as k is ${describe(k)}`,
-      String(keyLength),
-    );
-    demand(
-      !causal || keyLength >= tokens,
-      "keyLength",
-      `must be at least ${tokens}, as causal is true and q is ${describe(q)}`,
-      String(keyLength),
-    );
-    demand(
-      Number.isFinite(scale) && Number.isFinite(Math.fround(scale)),
-      "scale",
-      "must be a finite number",
-      String(scale),
-    );
-    if (mask) {
-      demand(
-        mask.dtype === "u32" && sameShape(mask.shape, [batch, keyLength]),
-        "mask",
-        `must be u32[${batch}, ${keyLength}], as q is ${describe(q)} and keyLength ${keyLength}`,
-        describe(mask),
-      );
-    }
     return { y: { shape: q.shape, dtype: q.dtype } };
   },
   reference,
   variants,
   work({ q, k, mask }, attributes) {
     const { batch, tokens, heads, keyHeads, size } = geometry({ q, k });
-    const { keyLength, causal } = attributes;
-    const pairs = causal ? tokens * keyLength - tokens * (tokens - 1) / 2 : tokens * keyLength;
-    const keyBytes = batch * keyHeads * keyLength * size * bytesPerElement(k.dtype);
+    const pairs = visiblePairs(tokens, attributes);
+    const keyBytes = batch * keyHeads * attributes.keyLength * size * bytesPerElement(k.dtype);
     return {
       // A product and a sum for each element of a score, and again for each element of a result.
       flop: 4 * size * pairs * heads * batch,
@@ -140,16 +85,3 @@ export const flashAttention: Op<FlashAttentionInput, "y", FlashAttentionAttribut
   benchCases,
   relations,
 };
-
-function demand(condition: boolean, argument: string, rule: string, value: string): void {
-  requireArgument(condition, "flash_attention", argument, rule, value);
-}
-
-function requireHeads(argument: "q" | "k", spec: TensorSpec, shape: string): void {
-  demand(
-    spec.shape.length === 4 && (spec.dtype === "f32" || spec.dtype === "f16"),
-    argument,
-    `must be f32 or f16 ${shape}`,
-    describe(spec),
-  );
-}

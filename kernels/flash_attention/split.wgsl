@@ -111,14 +111,20 @@ fn flash_attention_split(
   if (lane < KEY_LANES * GROUPS) {
     for (var j = lane / GROUPS; j < count; j += 4u * KEY_LANES) {
       let from_key = split * SPLIT + j;
-      let v0 = load_v4((first_key + from_key) * GROUPS + column);
-      let v1 = load_v4((first_key + min(from_key + KEY_LANES, last)) * GROUPS + column);
-      let v2 = load_v4((first_key + min(from_key + 2u * KEY_LANES, last)) * GROUPS + column);
-      let v3 = load_v4((first_key + min(from_key + 3u * KEY_LANES, last)) * GROUPS + column);
       let p0 = weights[j];
       let p1 = weights[j + KEY_LANES];
       let p2 = weights[j + 2u * KEY_LANES];
       let p3 = weights[j + 3u * KEY_LANES];
+      var v0 = load_v4((first_key + from_key) * GROUPS + column);
+      var v1 = load_v4((first_key + min(from_key + KEY_LANES, last)) * GROUPS + column);
+      var v2 = load_v4((first_key + min(from_key + 2u * KEY_LANES, last)) * GROUPS + column);
+      var v3 = load_v4((first_key + min(from_key + 3u * KEY_LANES, last)) * GROUPS + column);
+      if (HAS_MASK) {  // padding may hold NaN, which a weight of 0 would not silence
+        v0 = select(v0, vec4<f32>(), all(p0 == vec4<f32>()));
+        v1 = select(v1, vec4<f32>(), all(p1 == vec4<f32>()));
+        v2 = select(v2, vec4<f32>(), all(p2 == vec4<f32>()));
+        v3 = select(v3, vec4<f32>(), all(p3 == vec4<f32>()));
+      }
       acc0 += p0.x * v0 + p1.x * v1 + p2.x * v2 + p3.x * v3;
       if (ROWS > 1u) {
         acc1 += p0.y * v0 + p1.y * v1 + p2.y * v2 + p3.y * v3;

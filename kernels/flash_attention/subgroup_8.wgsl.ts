@@ -126,9 +126,10 @@ ${
     ).join("\n")
   }
     }
+    var real = vec${keysPerLane}<bool>(true);
     if (HAS_MASK) {
       let first = key_head / params.g * params.key_length;
-      let real = vec${keysPerLane}<bool>(
+      real = vec${keysPerLane}<bool>(
 ${eachKey.map((c) => `        mask[first + min(own_keys.${key(c)}, end - 1u)] != 0u,`).join("\n")}
       );
 ${perRow((r) => `      s[${r}] = select(${scores}(UNSEEN), s[${r}], real);`).join("\n")}
@@ -172,17 +173,30 @@ ${
     [
       ...eachKey.flatMap((c) =>
         range(isHalf ? slots : width).map((w) =>
-          `      let v${c}_${w} = load_v4(v_start${c} + ${slot(w)});`
+          `      var v${c}_${w} = load_v4(v_start${c} + ${slot(w)});`
         )
       ),
       ...range(isHalf ? keysPerLane / 2 : 0).map((n) =>
-        `      let v_half${n} = load_v4(select(v_start${2 * n}, v_start${
+        `      var v_half${n} = load_v4(select(v_start${2 * n}, v_start${
           2 * n + 1
         }, lane >= 4u) + ` +
         `lane % 4u${plus(8 * slots)});`
       ),
     ].join("\n")
   }
+      if (HAS_MASK) {  // padding may hold NaN, which a weight of 0 would not silence
+        let seen = subgroupShuffle(vec${keysPerLane}<u32>(real), i);
+${
+    [
+      ...eachKey.flatMap((c) =>
+        range(isHalf ? slots : width).map((w) => silenced(`v${c}_${w}`, `seen.${key(c)}`))
+      ),
+      ...range(isHalf ? keysPerLane / 2 : 0).map((n) =>
+        silenced(`v_half${n}`, `select(seen.${key(2 * n)}, seen.${key(2 * n + 1)}, lane >= 4u)`)
+      ),
+    ].join("\n")
+  }
+      }
 ${
     perRow((r) => {
       const lines = [`      let p${r} = subgroupShuffle(s[${r}], i);`];
@@ -240,6 +254,11 @@ fn across_max(value: vec4<f32>) -> vec4<f32> {
     file: `flash_attention/subgroup_8_d${headDim}_r${rows}_k${keysPerLane}.wgsl`,
     text: text + rowsWgsl + visibleWgsl,
   };
+}
+
+/** A line that makes a value 0 where a flag is 0. */
+function silenced(value: string, flag: string): string {
+  return `        ${value} = select(vec4<f32>(), ${value}, ${flag} != 0u);`;
 }
 
 function range(count: number): number[] {

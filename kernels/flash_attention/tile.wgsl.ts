@@ -243,8 +243,13 @@ ${
 
     // Load v.
     for (var i = lane; i < KEYS * GROUPS; i += ${invocations}u) {
-      let start = (first_key + min(key + i / GROUPS, end - 1u)) * GROUPS;
-      cached[i / GROUPS * PITCH + i % GROUPS] = load_v4(start + i % GROUPS);
+      let j = min(key + i / GROUPS, end - 1u);
+      var value = load_v4((first_key + j) * GROUPS + i % GROUPS);
+      if (HAS_MASK) {  // padding may hold NaN, which a weight of 0 would not silence
+        let real = mask[key_head / params.g * params.key_length + j] != 0u;
+        value = select(vec4<f32>(), value, real);
+      }
+      cached[i / GROUPS * PITCH + i % GROUPS] = value;
     }
 
     // Weights, and what the sums so far must shrink by as the maximum grows.

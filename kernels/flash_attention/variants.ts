@@ -2,6 +2,7 @@ import type { DeviceProfile } from "../../runtime/device.ts";
 import type { Inputs, Plan, Variant } from "../../runtime/op.ts";
 import type { TensorSpec } from "../../runtime/tensor.ts";
 import type { WgslFile } from "../../runtime/wgsl.ts";
+import { geometry, scaleOf } from "../attention.ts";
 import { linearGrid } from "../grid.ts";
 import { supportsStoring } from "../support.ts";
 import combineWgsl from "./combine.wgsl" with { type: "text" };
@@ -16,32 +17,6 @@ import visibleWgsl from "./visible.wgsl" with { type: "text" };
 
 type Operands = Inputs<TensorSpec, FlashAttentionInput, "mask">;
 type FlashAttentionVariant = Variant<FlashAttentionInput, "mask", FlashAttentionAttributes>;
-
-/** Sizes of a call. */
-export interface Geometry {
-  /** Sequences, B. */
-  readonly batch: number;
-  /** Query tokens, T. */
-  readonly tokens: number;
-  /** Query heads, H. */
-  readonly heads: number;
-  /** Key heads, G. */
-  readonly keyHeads: number;
-  /** Slots of the cache, C. */
-  readonly capacity: number;
-  /** Elements of a head, D. */
-  readonly size: number;
-  /** Rows that read the same keys: a row for each token and each head that shares a key head. */
-  readonly rows: number;
-}
-
-/** Reads the sizes off the shapes. */
-export function geometry({ q, k }: Pick<Operands, "q" | "k">): Geometry {
-  const [batch, tokens, heads, size] = q.shape as [number, number, number, number];
-  const [, keyHeads, capacity] = k.shape as [number, number, number];
-  const rows = tokens * heads / keyHeads;
-  return { batch, tokens, heads, keyHeads, capacity, size, rows };
-}
 
 const NAIVE_WORKGROUP_SIZE = 64;
 const COMBINE_WORKGROUP_SIZE = 64;
@@ -168,10 +143,6 @@ function supportsGroups(inputs: Operands, device: DeviceProfile): true | string 
   return geometry(inputs).size % 4 !== 0
     ? "the head size must be a multiple of 4"
     : supportsStoring(inputs.q.dtype, device);
-}
-
-function scaleOf(inputs: Operands, { scale }: FlashAttentionAttributes): number {
-  return scale ?? 1 / Math.sqrt(geometry(inputs).size);
 }
 
 function commonParams(

@@ -1,6 +1,6 @@
 import type { BenchDtypes, Case, Family, ModelShape, Relation } from "../../runtime/op.ts";
 import { HostTensor } from "../../runtime/tensor.ts";
-import type { MatmulAttributes, MatmulLayout } from "./matmul.ts";
+import type { MatmulAttributes, MatmulLayout, MatmulOrder } from "./matmul.ts";
 
 type MatmulCase = Case<"x" | "weight" | "bias", "bias", MatmulAttributes>;
 
@@ -9,6 +9,7 @@ interface Options {
   /** Products, each with a weight of its own; one shared weight unless given. */
   readonly batches?: number;
   readonly layout?: MatmulLayout;
+  readonly order?: MatmulOrder;
   readonly x?: "f32" | "f16";
   readonly weight?: "f32" | "f16" | "bf16";
   /** Dtype of the bias, where there is one. */
@@ -28,6 +29,7 @@ function make(
   const {
     batches,
     layout = "linear",
+    order,
     x = "f32",
     weight = "f32",
     bias,
@@ -45,7 +47,7 @@ function make(
       weight: { shape: weightShape, dtype: weight, ...(weightFamily && { family: weightFamily }) },
       ...(bias && { bias: { shape: [n], dtype: bias } }),
     },
-    attributes: { layout, ...(dtype && { dtype }) },
+    attributes: { layout, ...(dtype && { dtype }), ...(order && { order }) },
   };
 }
 
@@ -132,6 +134,24 @@ export const cases: readonly MatmulCase[] = [
     bias: "f16",
   }),
   make("batch: one query", [1, 68, 50], { batches: 3, bias: "f32" }),
+  make("order vector, 9 rows", [9, 260, 70], { order: "vector", bias: "f32" }),
+  make("order vector, 2 rows", [2, 68, 33], { order: "vector", bias: "f32" }),
+  make("order vector, 25 rows, bf16", [25, 264, 41], {
+    order: "vector",
+    weight: "bf16",
+    bias: "bf16",
+  }),
+  make("order vector, batch of 19 rows, f16", [19, 80, 44], {
+    order: "vector",
+    batches: 3,
+    x: "f16",
+    weight: "f16",
+    bias: "f16",
+  }),
+  make("order vector, one row of no whole words", [1, 33, 65], { order: "vector", bias: "f32" }),
+  make("order vector, plain", [9, 36, 64], { order: "vector", layout: "plain", bias: "f32" }),
+  make("order tile, one row", [1, 68, 33], { order: "tile", bias: "f32" }),
+  make("order tile, 3 rows, bf16", [3, 264, 41], { order: "tile", weight: "bf16", bias: "bf16" }),
   make("large values", [20, 160, 40], { family: "large" }),
   make("an outlier per row", [20, 160, 41], {
     family: "outlier",
@@ -150,6 +170,7 @@ export const cases: readonly MatmulCase[] = [
   make("subnormal", [20, 64, 40], { family: "subnormal", weightFamily: "uniform" }),
   make("zeros and negative zeros", [20, 68, 41], { family: "zeros", bias: "f32" }),
   make("no rows", [0, 16, 8]),
+  make("order vector, no rows", [0, 16, 8], { order: "vector" }),
   make("no columns", [5, 16, 0]),
   make("no batches", [5, 16, 8], { batches: 0 }),
 ];
@@ -185,7 +206,9 @@ export function benchCases(
 
 const IDENTITY = Float32Array.from({ length: 48 * 48 }, (_, i) => i % 49 === 0 ? 1 : 0);
 
-export const relations: readonly Relation<"x" | "weight" | "bias", "bias", MatmulAttributes>[] = [
+type MatmulRelation = Relation<"x" | "weight" | "bias", "bias", MatmulAttributes>;
+
+export const relations: readonly MatmulRelation[] = [
   {
     name: "the identity gives x back",
     base: make("any weight", [37, 48, 48]),
@@ -212,15 +235,35 @@ export const relations: readonly Relation<"x" | "weight" | "bias", "bias", Matmu
   },
   {
     name: "a row does not depend on the others, nor on how many there are",
-    base: make("50 rows", [50, 68, 70]),
+    ...lastRowsOf("50 rows", 20),
+  },
+  {
+    name: "in the order of a vector the last of 50 rows is what it is alone",
+    ...lastRowsOf("50 rows, order vector", 1, "vector"),
+  },
+  {
+    name: "in the order of a tile the last of 50 rows is what it is alone",
+    ...lastRowsOf("50 rows, order tile", 1, "tile"),
+  },
+];
+
+/** 50 rows first, then only the last `count` of them. */
+function lastRowsOf(
+  name: string,
+  count: number,
+  order?: MatmulOrder,
+): Omit<MatmulRelation, "name"> {
+  const first = 50 - count;
+  return {
+    base: make(name, [50, 68, 70], order && { order }),
     transform: ({ x, weight }, attributes) => ({
       inputs: {
-        x: HostTensor.from([20, 68], Array.from(x.numbers).slice(30 * 68)),
+        x: HostTensor.from([count, 68], Array.from(x.numbers).slice(first * 68)),
         weight,
       },
       attributes,
     }),
-    expected: (first) => Array.from(first).slice(30 * 70),
+    expected: (all) => Array.from(all).slice(first * 70),
     within: 0,
-  },
-];
+  };
+}

@@ -8,8 +8,9 @@ import { requireArgument } from "../../runtime/errors.ts";
 import type { Op } from "../../runtime/op.ts";
 import { byteLength, describe, elementCount } from "../../runtime/tensor.ts";
 import { benchCases, cases, relations } from "./cases.ts";
+import { geometry } from "./geometry.ts";
 import { reference } from "./reference.ts";
-import { geometry, variants } from "./variants.ts";
+import { variants } from "./variants.ts";
 
 /** Names that {@linkcode MatmulLayout} may take. */
 export const MATMUL_LAYOUTS = ["linear", "plain"] as const;
@@ -17,12 +18,27 @@ export const MATMUL_LAYOUTS = ["linear", "plain"] as const;
 /** How weight is stored: `linear` is [N, K], as in PyTorch's Linear; `plain` is [K, N]. */
 export type MatmulLayout = typeof MATMUL_LAYOUTS[number];
 
+/** Names that {@linkcode MatmulOrder} may take. */
+export const MATMUL_ORDERS = ["vector", "tile"] as const;
+
+/**
+ * In which order the terms of a sum are added: `vector` deals them out to neighbouring invocations, whose
+ * sums are then added, which suits few rows; `tile` adds them from the first to the last, which suits many.
+ */
+export type MatmulOrder = typeof MATMUL_ORDERS[number];
+
 /** Attributes of {@linkcode matmul}. */
 export interface MatmulAttributes {
   /** How weight is stored. */
   readonly layout: MatmulLayout;
   /** Dtype of y; by default x's. */
   readonly dtype?: "f32" | "f16";
+  /**
+   * Fixes the order of summation, so that a row of y has the same bits whatever the other rows are and
+   * however many. By default the faster order for the number of rows is taken. `vector` is for the linear
+   * layout and a K of whole words of 16 bytes of weight; of any other product it makes a `tile`.
+   */
+  readonly order?: MatmulOrder;
 }
 
 /**
@@ -33,13 +49,14 @@ export interface MatmulAttributes {
  *
  * Shapes:  x [..., K], weight [N, K] or [K, N], bias [N] or none → y [..., N]; or a batch of products,
  *          x [B, M, K], weight [B, N, K] or [B, K, N], bias [N] or none → y [B, M, N]
- * Numbers: x f32 or f16, weight and bias f32, f16 or bf16, y f32 or f16; products and sums in f32,
- *          in an order that depends on K and the variant alone
+ * Numbers: x f32 or f16, weight and bias f32, f16 or bf16, y f32 or f16; products and sums in f32.
+ *          Their order depends on K, the dtype of weight and the variant alone; `order` keeps the choice
+ *          of the variant from changing it with the number of rows
  * Limits:  K at least 1; each tensor at most maxStorageBufferBindingSize bytes
  * Source:  Goto and van de Geijn 2008, ACM TOMS 34(3), for the tiling; PyTorch's Linear for the layout
  *
- * @throws {KernelArgumentError} If the shapes do not fit each other, K is 0, or a dtype or the layout is
- * not one of those above
+ * @throws {KernelArgumentError} If the shapes do not fit each other, K is 0, or a dtype, the layout or the
+ * order is not one of those above
  */
 export const matmul: Op<"x" | "weight" | "bias", "y", MatmulAttributes, "bias"> = {
   name: "matmul",
@@ -47,8 +64,8 @@ export const matmul: Op<"x" | "weight" | "bias", "y", MatmulAttributes, "bias"> 
   inputs: ["x", "weight", "bias"],
   optional: ["bias"],
   outputs: ["y"],
-  attributes: ["layout", "dtype"],
-  infer({ x, weight, bias }, { layout, dtype = x.dtype }) {
+  attributes: ["layout", "dtype", "order"],
+  infer({ x, weight, bias }, { layout, dtype = x.dtype, order }) {
     const check: Check = (condition, argument, rule, value) =>
       requireArgument(condition, "matmul", argument, rule, value);
     check(
@@ -56,6 +73,12 @@ export const matmul: Op<"x" | "weight" | "bias", "y", MatmulAttributes, "bias"> 
       "layout",
       `must be one of ${MATMUL_LAYOUTS.join(", ")}`,
       String(layout),
+    );
+    check(
+      order === undefined || MATMUL_ORDERS.includes(order),
+      "order",
+      `must be one of ${MATMUL_ORDERS.join(", ")}`,
+      String(order),
     );
     check(x.dtype === "f32" || x.dtype === "f16", "x", "must be f32 or f16", describe(x));
     check(

@@ -1,16 +1,19 @@
-// y = x · Wᵀ + bias for up to eight rows: four columns of y per subgroup, lanes along k.
+// y = x · Wᵀ + bias for few rows: eight rows and four columns of y per subgroup, lanes along k.
 //
 // Decoding is bound by reading W, so W is read once, in words of 16 bytes, neighbouring lanes taking
-// neighbouring words, and each word meets every row of x. Needs matvec_words.wgsl.
+// neighbouring words, and each word meets every row of x. From nine rows on W is read once for each
+// eight. How a sum is made does not depend on the number of rows. Needs matvec_words.wgsl.
 
 override WORKGROUP_SIZE: u32;  // invocations; a multiple of the largest subgroup
-override ROWS: u32;            // rows of x per batch, 1 to 8
+override ROWS: u32;            // rows of a subgroup: 8, or all of x's where there are fewer
 override FORMAT: u32;          // of weight: 0 f32, 1 f16, 2 bf16
 override HAS_BIAS: bool;
 
 struct Params {
+  m: u32,                      // rows of x per batch, at least ROWS
   n: u32,                      // columns of y, at least 1
   words: u32,                  // words of 16 bytes in a column of W
+  row_groups: u32,             // groups of ROWS rows
   column_groups: u32,          // groups of four columns
   count: u32,                  // groups of all batches
 }
@@ -37,24 +40,23 @@ fn matmul_matvec_subgroup(
 
   // Subgroups without columns have no words, rather than leaving: subgroup operations want everyone.
   let words = select(0u, params.words, group < params.count);
-  let batch = group / params.column_groups;
-  let column = group % params.column_groups * 4u;
-  let sums = sum_words(batch, column, lane, size, words);
+  let place = place_of(group);
+  let sums = sum_words(place, lane, size, words);
 
   // Reduce and write: lane j has column j.
   let is_mine = lane < 4u && group < params.count;
-  write_row(batch, 0u, column, lane, is_mine, subgroupAdd(sums[0]));
-  if (ROWS > 1u) { write_row(batch, 1u, column, lane, is_mine, subgroupAdd(sums[1])); }
-  if (ROWS > 2u) { write_row(batch, 2u, column, lane, is_mine, subgroupAdd(sums[2])); }
-  if (ROWS > 3u) { write_row(batch, 3u, column, lane, is_mine, subgroupAdd(sums[3])); }
-  if (ROWS > 4u) { write_row(batch, 4u, column, lane, is_mine, subgroupAdd(sums[4])); }
-  if (ROWS > 5u) { write_row(batch, 5u, column, lane, is_mine, subgroupAdd(sums[5])); }
-  if (ROWS > 6u) { write_row(batch, 6u, column, lane, is_mine, subgroupAdd(sums[6])); }
-  if (ROWS > 7u) { write_row(batch, 7u, column, lane, is_mine, subgroupAdd(sums[7])); }
+  write_row(place, 0u, lane, is_mine, subgroupAdd(sums[0]));
+  if (ROWS > 1u) { write_row(place, 1u, lane, is_mine, subgroupAdd(sums[1])); }
+  if (ROWS > 2u) { write_row(place, 2u, lane, is_mine, subgroupAdd(sums[2])); }
+  if (ROWS > 3u) { write_row(place, 3u, lane, is_mine, subgroupAdd(sums[3])); }
+  if (ROWS > 4u) { write_row(place, 4u, lane, is_mine, subgroupAdd(sums[4])); }
+  if (ROWS > 5u) { write_row(place, 5u, lane, is_mine, subgroupAdd(sums[5])); }
+  if (ROWS > 6u) { write_row(place, 6u, lane, is_mine, subgroupAdd(sums[6])); }
+  if (ROWS > 7u) { write_row(place, 7u, lane, is_mine, subgroupAdd(sums[7])); }
 }
 
-fn write_row(batch: u32, row: u32, column: u32, lane: u32, is_mine: bool, sum: vec4<f32>) {
+fn write_row(place: Place, i: u32, lane: u32, is_mine: bool, sum: vec4<f32>) {
   if (is_mine) {
-    finish(batch, row, column + lane, sum[lane]);
+    finish(place, i, lane, sum[lane]);
   }
 }

@@ -1,16 +1,18 @@
-// y = x · Wᵀ + bias for up to eight rows: four columns of y per 32 invocations, lanes along k.
+// y = x · Wᵀ + bias for few rows: eight rows and four columns of y per 32 invocations, lanes along k.
 //
 // As matvec_subgroup.wgsl, with a tree of additions in workgroup memory in place of a subgroup's sum.
 // Needs matvec_words.wgsl.
 
 override GROUPS: u32;          // groups of 32 invocations
-override ROWS: u32;            // rows of x per batch, 1 to 8
+override ROWS: u32;            // rows of a group: 8, or all of x's where there are fewer
 override FORMAT: u32;          // of weight: 0 f32, 1 f16, 2 bf16
 override HAS_BIAS: bool;
 
 struct Params {
+  m: u32,                      // rows of x per batch, at least ROWS
   n: u32,                      // columns of y, at least 1
   words: u32,                  // words of 16 bytes in a column of W
+  row_groups: u32,             // groups of ROWS rows
   column_groups: u32,          // groups of four columns
   count: u32,                  // groups of all batches
 }
@@ -31,9 +33,8 @@ fn matmul_matvec_tree(
   let lane = invocation % LANES;
   // Groups without columns have no words, rather than leaving: barriers want everyone.
   let words = select(0u, params.words, group < params.count);
-  let batch = group / params.column_groups;
-  let column = group % params.column_groups * 4u;
-  let sums = sum_words(batch, column, lane, LANES, words);
+  let place = place_of(group);
+  let sums = sum_words(place, lane, LANES, words);
 
   // Reduce: halves add up until lane 0 has all.
   partial[invocation] = sums[0];
@@ -60,7 +61,7 @@ fn matmul_matvec_tree(
   // Write: lane j has column j.
   if (lane < 4u && group < params.count) {
     for (var row = 0u; row < ROWS; row++) {
-      finish(batch, row, column + lane, partial[row * GROUPS * LANES + invocation - lane][lane]);
+      finish(place, row, lane, partial[row * GROUPS * LANES + invocation - lane][lane]);
     }
   }
 }

@@ -1,54 +1,18 @@
 import type { DeviceProfile } from "../../runtime/device.ts";
-import type { Dispatch, Inputs, Plan, Variant } from "../../runtime/op.ts";
-import {
-  bytesPerElement,
-  type Dtype,
-  elementCount,
-  type TensorSpec,
-} from "../../runtime/tensor.ts";
+import type { Dispatch, Plan } from "../../runtime/op.ts";
 import type { WgslFile } from "../../runtime/wgsl.ts";
 import { linearGrid } from "../grid.ts";
 import { supportsStoring } from "../support.ts";
 import direct from "./direct.wgsl" with { type: "text" };
+import { type Geometry, geometry, type MatmulVariant, type Operands, orderOf } from "./geometry.ts";
 import type { MatmulAttributes, MatmulLayout } from "./matmul.ts";
-import matvecSubgroup from "./matvec_subgroup.wgsl" with { type: "text" };
-import matvecTree from "./matvec_tree.wgsl" with { type: "text" };
-import matvecWords from "./matvec_words.wgsl" with { type: "text" };
+import { matvecVariants } from "./matvec.ts";
 import naive from "./naive.wgsl" with { type: "text" };
 import stepLinear from "./step_linear.wgsl" with { type: "text" };
 import stepPlain from "./step_plain.wgsl" with { type: "text" };
 import stepScalar from "./step_scalar.wgsl" with { type: "text" };
 import subgroupTile from "./subgroup_tile.wgsl" with { type: "text" };
 import { type TileForm, type TileShape, tileWgsl } from "./tile.wgsl.ts";
-
-type Operands = Inputs<TensorSpec, "x" | "weight" | "bias", "bias">;
-type MatmulVariant = Variant<"x" | "weight" | "bias", "bias", MatmulAttributes>;
-
-/** Sizes of a call: `batches` products of [m, k] by [k, n]. */
-export interface Geometry {
-  /** Products; 1 where weight is shared by all rows. */
-  readonly batches: number;
-  /** Rows of x per product. */
-  readonly m: number;
-  /** Columns of y. */
-  readonly n: number;
-  /** Terms of a sum. */
-  readonly k: number;
-}
-
-/** Reads the sizes off the shapes. A shared weight makes every leading axis of x a part of m. */
-export function geometry({ x, weight }: Operands, layout: MatmulLayout): Geometry {
-  const k = x.shape.at(-1)!;
-  const n = weight.shape.at(layout === "linear" ? -2 : -1)!;
-  if (weight.shape.length === 3) return { batches: x.shape[0]!, m: x.shape[1]!, n, k };
-  return { batches: 1, m: elementCount(x.shape.slice(0, -1)), n, k };
-}
-
-/** Rows up to which a product is bound by reading the weights, and takes one pass over them. */
-const MATVEC_ROWS = 8;
-
-/** Weight dtypes, numbered as in `matvec_words.wgsl`. */
-const WEIGHT_FORMATS: readonly Dtype[] = ["f32", "f16", "bf16"];
 
 /**
  * Workgroups that fill a device: one for each of the 132 multiprocessors of an H100, nearly; smaller
@@ -58,51 +22,14 @@ const FULL_DEVICE = 128;
 
 /** Ways to compute it, most preferred first. */
 export const variants: readonly MatmulVariant[] = [
-  {
-    name: "matvec_subgroup",
-    summary: "up to 8 rows, four columns per subgroup, one pass over the weights in 16-byte words",
-    supports: (inputs, attributes, device) =>
-      !device.hasSubgroups
-        ? "the device has no subgroups"
-        : supportsMatvec(inputs, attributes, device),
-    // A software adapter computes rather than waits for memory: from two rows on it prefers a tile.
-    preferred: (inputs, { layout }, device) =>
-      !device.isSoftware || geometry(inputs, layout).m === 1,
-    plan(inputs, attributes, device) {
-      // Two subgroups of the usual 32: small enough to spread 2560 columns over a large device.
-      const WORKGROUP_SIZE = Math.max(64, device.subgroupMaxSize);
-      return planMatvec(
-        { file: "matmul/matvec_subgroup.wgsl", text: matvecSubgroup },
-        { WORKGROUP_SIZE },
-        WORKGROUP_SIZE / device.subgroupMaxSize,
-        inputs,
-        attributes,
-        device,
-      );
-    },
-  },
-  {
-    name: "matvec_tree",
-    summary: "the same without subgroups, by a tree in workgroup memory",
-    supports: supportsMatvec,
-    preferred: (_inputs, _attributes, device) => !device.isSoftware,
-    plan: (inputs, attributes, device) =>
-      planMatvec(
-        { file: "matmul/matvec_tree.wgsl", text: matvecTree },
-        { GROUPS: 2 },
-        2,
-        inputs,
-        attributes,
-        device,
-      ),
-  },
+  ...matvecVariants,
   {
     name: "matvec_direct",
     summary: "one row; eight columns per invocation, for software adapters",
     supports: (inputs, attributes, device) =>
       geometry(inputs, attributes.layout).m !== 1
         ? "it computes a single row"
-        : supportsOutput(inputs, attributes, device),
+        : supportsTile(inputs, attributes, device),
     preferred: (_inputs, _attributes, device) => device.isSoftware,
     plan: (inputs, attributes, device) =>
       planStepped(
@@ -121,7 +48,7 @@ export const variants: readonly MatmulVariant[] = [
         ? "the device has no subgroups"
         : device.subgroupMinSize !== 8 || device.subgroupMaxSize !== 8
         ? "every subgroup must have 8 invocations"
-        : supportsOutput(inputs, attributes, device),
+        : supportsTile(inputs, attributes, device),
     preferred: (_inputs, _attributes, device) => device.isSoftware,
     plan(inputs, attributes, device) {
       const rowBlocks = geometry(inputs, attributes.layout).m <= 8 ? 1 : 4;
@@ -143,7 +70,7 @@ export const variants: readonly MatmulVariant[] = [
   {
     name: "direct_8x8",
     summary: "8×8 outputs per invocation in registers, for software adapters without subgroups",
-    supports: supportsOutput,
+    supports: supportsTile,
     preferred: (_inputs, _attributes, device) => device.isSoftware,
     plan: (inputs, attributes, device) =>
       planStepped(
@@ -198,51 +125,25 @@ function supportsOutput(
   return supportsStoring(dtype, device);
 }
 
-function weightStrides(layout: MatmulLayout, { n, k }: Geometry) {
-  return layout === "linear"
-    ? { weightStrideN: k, weightStrideK: 1 }
-    : { weightStrideN: 1, weightStrideK: n };
-}
-
-function supportsMatvec(
+/**
+ * For the kernels whose sums are made one term after the other: the order `tile`. Those that a software
+ * adapter prefers make them in steps of four k, those that a GPU prefers one k at a time; among either
+ * a row has the same bits.
+ */
+function supportsTile(
   inputs: Operands,
   attributes: MatmulAttributes,
   device: DeviceProfile,
 ): true | string {
-  const { m, k } = geometry(inputs, attributes.layout);
-  const perWord = 16 / bytesPerElement(inputs.weight.dtype);
-  if (attributes.layout !== "linear") return "the layout must be linear";
-  if (m < 1 || m > MATVEC_ROWS) return `it computes 1 to ${MATVEC_ROWS} rows`;
-  if (k % perWord !== 0) return `K must be a multiple of ${perWord}, 16 bytes of weight`;
-  return supportsOutput(inputs, attributes, device);
+  return orderOf(inputs, attributes) === "vector"
+    ? "the order must be tile"
+    : supportsOutput(inputs, attributes, device);
 }
 
-/** @param groups groups of four columns per workgroup, at the least */
-function planMatvec(
-  { file, text }: WgslFile,
-  constants: NonNullable<Dispatch["constants"]>,
-  groups: number,
-  inputs: Operands,
-  { layout }: MatmulAttributes,
-  device: DeviceProfile,
-): Plan {
-  const { batches, m, n, k } = geometry(inputs, layout);
-  const { dtype } = inputs.weight;
-  const columnGroups = Math.ceil(n / 4);
-  const count = batches * columnGroups;
-  return {
-    dispatches: [{
-      kernel: { file, text: text + matvecWords },
-      constants: {
-        ...constants,
-        ROWS: m,
-        FORMAT: WEIGHT_FORMATS.indexOf(dtype),
-        HAS_BIAS: inputs.bias ? 1 : 0,
-      },
-      params: { n, words: k * bytesPerElement(dtype) / 16, columnGroups, count },
-      workgroups: linearGrid(Math.ceil(count / groups), device),
-    }],
-  };
+function weightStrides(layout: MatmulLayout, { n, k }: Geometry) {
+  return layout === "linear"
+    ? { weightStrideN: k, weightStrideK: 1 }
+    : { weightStrideN: 1, weightStrideK: n };
 }
 
 /** A kernel that takes its operands from a `step_*.wgsl`, and the tile that an invocation or group has. */
@@ -315,7 +216,7 @@ function tileVariant(name: string, shape: TileShape, summary: string): MatmulVar
   return {
     name,
     summary,
-    supports: supportsOutput,
+    supports: supportsTile,
     preferred(inputs, { layout }, device) {
       if (device.isSoftware || isSmallest) return !device.isSoftware;
       const sizes = geometry(inputs, layout);

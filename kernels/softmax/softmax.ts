@@ -14,9 +14,9 @@ import { benchCases, cases, relations } from "./cases.ts";
 import groupScalar from "./group_scalar.wgsl" with { type: "text" };
 import groupVec4 from "./group_vec4.wgsl" with { type: "text" };
 import naive from "./naive.wgsl" with { type: "text" };
-import reduceSubgroup from "./reduce_subgroup.wgsl" with { type: "text" };
-import reduceTree from "./reduce_tree.wgsl" with { type: "text" };
-import reduceWorkgroup from "./reduce_workgroup.wgsl" with { type: "text" };
+import reduceSubgroup from "../reduce_subgroup.wgsl" with { type: "text" };
+import reduceTree from "../reduce_tree.wgsl" with { type: "text" };
+import reduceWorkgroup from "../reduce_workgroup.wgsl" with { type: "text" };
 import { EXP_UNITS, reference } from "./reference.ts";
 import rowWgsl from "./row.wgsl" with { type: "text" };
 

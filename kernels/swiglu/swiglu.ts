@@ -83,8 +83,9 @@ export const swiglu: Op<"gate" | "up", "y", SwigluAttributes> = {
       name: "vec4",
       summary: "four elements per invocation in one load each",
       supports: ({ gate }, _attributes, device) =>
-        elementCount(gate.shape) % 4 !== 0
-          ? "the number of elements must be a multiple of 4"
+        // The row's length and not the number of elements, which depends on the batch.
+        gate.shape.at(-1)! % 4 !== 0
+          ? "the row length must be a multiple of 4"
           : supportsStoring(gate.dtype, device),
       plan: (inputs, attributes, device) =>
         planElementwise("swiglu/vec4.wgsl", vec4, 4, inputs, attributes, device),
