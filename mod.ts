@@ -1,5 +1,6 @@
 /**
- * WebGPU compute kernels for StableLM, with the references that they are verified against.
+ * WebGPU compute kernels for StableLM, with the references that they are verified against, and the models
+ * that are assembled from them.
  *
  * Importing this module compiles nothing and touches no GPU; `GpuBackend.create()` does the first, and
  * the first run of an op compiles its kernel.
@@ -9,6 +10,7 @@
 
 export * from "./kernels/mod.ts";
 export { ops } from "./kernels/ops.ts";
+export * from "./model/mod.ts";
 export type { Backend, Named } from "./runtime/backend.ts";
 export type { MemoryUse } from "./runtime/buffers.ts";
 export { compare, type Comparison, coordinates, ulp } from "./runtime/compare.ts";
@@ -18,6 +20,7 @@ export * from "./runtime/errors.ts";
 export { GpuBackend, type RunOptions } from "./runtime/gpu_backend.ts";
 export { GpuStorage, GpuTensor } from "./runtime/gpu_tensor.ts";
 export * from "./runtime/op.ts";
+export { PlannedTensor, type PlannedWork, PlanningBackend } from "./runtime/planning_backend.ts";
 export { drawInputs, drawTensor, Random } from "./runtime/random.ts";
 export type { BufferRange } from "./runtime/recorder.ts";
 export * from "./runtime/tensor.ts";

@@ -23,6 +23,8 @@ export const EXIT = {
   failed: 1,
   /** The command line is wrong, or a file that it names cannot be used. */
   usage: 2,
+  /** The model's files are damaged, of another kind, or could not be had. */
+  model: 3,
   /** No WebGPU adapter. */
   noGpu: 4,
   /** The device refused or was lost. */
@@ -235,8 +237,9 @@ export function explain(command: string, error: unknown): { status: number; mess
   }
   if (error instanceof KernelsError) {
     if (error.code === "gpu-unavailable") return { status: EXIT.noGpu, message };
-    const isGpu = error.code.startsWith("gpu-");
-    return { status: isGpu ? EXIT.gpuFault : EXIT.usage, message };
+    if (error.code.startsWith("gpu-")) return { status: EXIT.gpuFault, message };
+    const isModel = error.code.startsWith("model-") && error.code !== "model-input";
+    return { status: isModel ? EXIT.model : EXIT.usage, message };
   }
   if (
     error instanceof Deno.errors.NotCapable || FILE_ERRORS.some((kind) => error instanceof kind)

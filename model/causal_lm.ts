@@ -1,0 +1,158 @@
+/**
+ * StableLM with a language-model head.
+ *
+ * @module
+ */
+
+import { embedding } from "../kernels/embedding/embedding.ts";
+import { ModelInputError } from "../runtime/errors.ts";
+import { HostTensor, type Tensor } from "../runtime/tensor.ts";
+import {
+  type IdMatrix,
+  type Ids,
+  requireIds,
+  requireLabelShape,
+  requireOptions,
+} from "./inputs.ts";
+import { Linear } from "./layers.ts";
+import { type LoadOptions, loadParts } from "./loading.ts";
+import { crossEntropyLoss, IGNORED } from "./losses.ts";
+import { HeadOutput } from "./output.ts";
+import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
+import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./step.ts";
+
+/** What {@linkcode StableLmForCausalLM.forward} takes. */
+export interface CausalLmInputs<T extends Tensor = Tensor> extends ForwardInputs<T> {
+  /**
+   * Token ids to be predicted, [B, S]: those of the input, as each position is scored against the next one's.
+   * −100 is not scored.
+   */
+  readonly labels?: IdMatrix | undefined;
+  /** As labels, but each position is scored against its own. */
+  readonly shiftLabels?: IdMatrix | undefined;
+  /** What the summed loss is divided by, in place of the number of scored tokens. */
+  readonly numItemsInBatch?: number | undefined;
+  /** Positions to compute logits for: the last so many, all for 0, or those listed. 0 unless given. */
+  readonly logitsToKeep?: number | readonly number[] | undefined;
+}
+
+/** Next-token logits from token ids. */
+export class StableLmForCausalLM<T extends Tensor = Tensor> extends StableLmPreTrainedModel<T> {
+  readonly #lmHead: Linear<T>;
+
+  /** Takes parts whose parameters are loaded; {@linkcode load} is the usual way. */
+  constructor(parts: ModelParts<T>) {
+    super(parts);
+    const name = this.parameters.has("lm_head.weight") ? "lm_head" : "model.embed_tokens";
+    this.#lmHead = new Linear(this.backend, this.parameters, name);
+  }
+
+  /** Loads a model from a config and a source of weights; for errors see {@linkcode loadParts}. */
+  static async load<T extends Tensor>(options: LoadOptions<T>): Promise<StableLmForCausalLM<T>> {
+    return new StableLmForCausalLM(await loadParts("causal-lm", options));
+  }
+
+  /** Loads a model from a folder, a GGUF file or a repository of the hub; see {@linkcode loadPretrained}. */
+  static async fromPretrained<T extends Tensor>(
+    where: string,
+    options: PretrainedOptions<T>,
+  ): Promise<StableLmForCausalLM<T>> {
+    return new StableLmForCausalLM(await loadPretrained("causal-lm", where, options));
+  }
+
+  /**
+   * Runs tokens through the model.
+   *
+   * @returns logits f32[B, kept, V], the loss where there are labels, and what was asked for besides
+   * @throws {ModelInputError} If an input breaks a rule; nothing has happened then
+   */
+  async forward(inputs: CausalLmInputs<T>): Promise<HeadOutput<T>> {
+    const names = ["labels", "shiftLabels", "numItemsInBatch", "logitsToKeep"];
+    requireOptions("forward", inputs, [...FORWARD_INPUTS, ...names]);
+    const { labels, shiftLabels, numItemsInBatch, logitsToKeep = 0, ...rest } = inputs;
+    const targets = this.#targets(labels, shiftLabels);
+    demand(
+      targets === undefined || logitsToKeep === 0,
+      "logitsToKeep",
+      "must be 0 where labels are given",
+      logitsToKeep,
+    );
+    const kept = keptPositions(logitsToKeep);
+    demand(
+      numItemsInBatch === undefined || (Number.isFinite(numItemsInBatch) && numItemsInBatch > 0),
+      "numItemsInBatch",
+      "must be above 0",
+      numItemsInBatch,
+    );
+    const { lastHiddenState, parts, owned } = this.decode("forward", rest, (batch, tokens) => {
+      requireLabelShape(targets, batch, tokens);
+      const beyond = kept(tokens)?.find((t) => t >= tokens);
+      demand(beyond === undefined, "logitsToKeep", `must list numbers below ${tokens}`, beyond);
+    });
+    using made = new DisposableStack();
+    for (const part of owned) made.use(part);
+    using hidden = lastHiddenState;
+    const logits = made.use(this.#logits(hidden, kept(hidden.shape[1]!)));
+    const loss = targets &&
+      await crossEntropyLoss(this.backend, logits, targets.values, numItemsInBatch);
+    made.move();
+    return new HeadOutput(logits, loss, parts, [logits, ...owned]);
+  }
+
+  /** [B, S, H] → [B, kept, V]. */
+  #logits(hidden: T, kept: readonly number[] | undefined): T {
+    const [batch, tokens, size] = hidden.shape as [number, number, number];
+    if (kept === undefined) return this.#lmHead.forward(hidden, orderOf(tokens), "f32");
+    const rows = Array.from({ length: batch }, (_, row) => kept.map((t) => row * tokens + t))
+      .flat();
+    using ids = this.backend.upload(new HostTensor([batch, kept.length], Uint32Array.from(rows)));
+    using table = this.backend.reshape(hidden, [batch * tokens, size]);
+    using chosen = this.backend.run(embedding, { table, ids }, { dtype: this.activationDtype }).y;
+    return this.#lmHead.forward(chosen, orderOf(tokens), "f32");
+  }
+
+  /** The label of each position. */
+  #targets(labels: IdMatrix | undefined, shiftLabels: IdMatrix | undefined): Ids | undefined {
+    demand(
+      labels === undefined || shiftLabels === undefined,
+      "labels",
+      "must not be given with shiftLabels",
+      "both",
+    );
+    const rule = { below: this.config.vocab_size, bound: "vocab_size", ignored: IGNORED };
+    if (labels === undefined) {
+      return shiftLabels && requireIds("forward", "shiftLabels", shiftLabels, rule);
+    }
+    const { batch, tokens, values } = requireIds("forward", "labels", labels, rule);
+    const next = values.map((_, i) => (i + 1) % tokens === 0 ? IGNORED : values[i + 1]!);
+    return { batch, tokens, values: next };
+  }
+}
+
+/** As for the layers: the order of sums follows from the tokens per sequence. */
+function orderOf(tokens: number): "vector" | "tile" {
+  return tokens === 1 ? "vector" : "tile";
+}
+
+/** Checks `logitsToKeep`, and says which of so many tokens it stands for; undefined for all. */
+function keptPositions(
+  keep: number | readonly number[],
+): (tokens: number) => readonly number[] | undefined {
+  const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+  if (typeof keep === "number") {
+    demand(isCount(keep), "logitsToKeep", "must be a whole number from 0", keep);
+    return (tokens) =>
+      keep === 0 || keep >= tokens
+        ? undefined
+        : Array.from({ length: keep }, (_, i) => tokens - keep + i);
+  }
+  const isList = Array.isArray(keep) && keep.length > 0 && keep.every(isCount);
+  demand(isList, "logitsToKeep", "must be a number, or list whole numbers from 0", keep);
+  return () => keep;
+}
+
+function demand(condition: boolean, argument: string, rule: string, value: unknown): void {
+  if (condition) return;
+  throw new ModelInputError({ op: "forward", argument, rule, value: String(value) });
+}

@@ -1,0 +1,65 @@
+/**
+ * StableLM, assembled from the kernels.
+ *
+ * @module
+ */
+
+export { StableLmModel } from "./base_model.ts";
+export { type CausalLmInputs, StableLmForCausalLM } from "./causal_lm.ts";
+export {
+  type ConfigDtype,
+  type ProblemType,
+  StableLmConfig,
+  type StableLmConfigOptions,
+} from "./config.ts";
+export { type Estimate, estimate, type EstimateOptions } from "./estimate.ts";
+export * from "./generation_config.ts";
+export { fetchCheckpoint, type FetchCheckpointOptions } from "./hub/fetch_checkpoint.ts";
+export type { IdMatrix } from "./inputs.ts";
+export type { JsonObject } from "./json_fields.ts";
+export { KvCache, type KvCacheLayer, type KvCacheOptions } from "./kv_cache.ts";
+export type { ActivationDtype } from "./layers.ts";
+export type { LoadOptions, WeightOptions } from "./loading.ts";
+export { BaseModelOutput, HeadOutput, ModelOutput, type OutputParts } from "./output.ts";
+export { type Head, type Parameter, parameterCount, parametersOf } from "./parameters.ts";
+export { type DecoderRun, type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
+export {
+  type FindOptions,
+  findPretrained,
+  type PretrainedFiles,
+  type PretrainedOptions,
+} from "./pretrained_files.ts";
+export type {
+  DefaultRope,
+  DynamicRope,
+  LinearRope,
+  Llama3Rope,
+  LongRope,
+  RopeBase,
+  RopeParameters,
+  RopeParametersInput,
+  RopeType,
+  YarnRope,
+} from "./rope_parameters.ts";
+export {
+  type SequenceClassificationInputs,
+  StableLmForSequenceClassification,
+} from "./sequence_classification.ts";
+export type { ForwardInputs } from "./step.ts";
+export {
+  StableLmForTokenClassification,
+  type TokenClassificationInputs,
+} from "./token_classification.ts";
+export { blobBytes, type ByteSource, fileBytes, memoryBytes } from "./weights/byte_source.ts";
+export { type Checkpoint, openCheckpoint, openCheckpointFiles } from "./weights/checkpoint.ts";
+export { type GgufCheckpoint, openGguf, type OpenGgufOptions } from "./weights/gguf/gguf.ts";
+export type { GgufNumbers, GgufValue } from "./weights/gguf/metadata.ts";
+export type { GgufConfig, GgufRopeScaling } from "./weights/gguf/stablelm_config.ts";
+export { type FillOptions, type LoadProgress, ParameterStore } from "./weights/parameter_store.ts";
+export {
+  openSafetensors,
+  type SafetensorsOptions,
+  SafetensorsSource,
+} from "./weights/safetensors_source.ts";
+export * from "./weights/safetensors_writer.ts";
+export type { RowRange, StoredTensor, WeightDtype, WeightSource } from "./weights/weight_source.ts";

@@ -1,0 +1,62 @@
+/**
+ * RoPE's tables on a backend.
+ *
+ * @module
+ */
+
+import { ropeTables } from "../kernels/rope/rope.ts";
+import type { Backend } from "../runtime/backend.ts";
+import type { Tensor } from "../runtime/tensor.ts";
+import type { StableLmConfig } from "./config.ts";
+import { RotarySchedule } from "./rotary.ts";
+
+/** Tables for the positions 0 to rows − 1. */
+interface Tables<T> {
+  readonly key: string;
+  readonly rows: number;
+  readonly cos: T;
+  readonly sin: T;
+}
+
+/** Tables are made for at least this many positions. */
+const FEWEST_ROWS = 256;
+
+/** Cosines and sines of a config's frequencies, made again when they change or do not reach far enough. */
+export class RotaryTables<T extends Tensor> implements Disposable {
+  readonly #backend: Backend<T>;
+  readonly #config: StableLmConfig;
+  readonly #schedule: RotarySchedule;
+  #tables: Tables<T> | undefined;
+
+  /** Makes no table yet. */
+  constructor(backend: Backend<T>, config: StableLmConfig) {
+    this.#backend = backend;
+    this.#config = config;
+    this.#schedule = new RotarySchedule(config);
+  }
+
+  /** Tables of at least `length` positions, for a call whose highest position is `length − 1`. */
+  upTo(length: number): { readonly cos: T; readonly sin: T } {
+    const { key, inverseFrequencies, attentionScaling } = this.#schedule.frequenciesFor(length);
+    if (this.#tables?.key === key && this.#tables.rows >= length) return this.#tables;
+    const { max_position_embeddings: usual, rotary_dim: rotaryDim } = this.#config;
+    // Powers of two up to the context that the model was made for, so that growing is rare.
+    const doubled = 2 ** Math.ceil(Math.log2(Math.max(length, FEWEST_ROWS)));
+    const rows = Math.max(length, Math.min(doubled, usual));
+    const host = ropeTables({ rotaryDim, positions: rows, inverseFrequencies, attentionScaling });
+    using made = new DisposableStack();
+    const cos = made.use(this.#backend.upload(host.cos));
+    const sin = made.use(this.#backend.upload(host.sin));
+    made.move();
+    this[Symbol.dispose]();
+    this.#tables = { key, rows, cos, sin };
+    return this.#tables;
+  }
+
+  /** Gives the tables back. */
+  [Symbol.dispose](): void {
+    this.#tables?.cos[Symbol.dispose]();
+    this.#tables?.sin[Symbol.dispose]();
+    this.#tables = undefined;
+  }
+}

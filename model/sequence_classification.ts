@@ -1,0 +1,165 @@
+/**
+ * StableLM with one score per class and sequence.
+ *
+ * @module
+ */
+
+import { embedding } from "../kernels/embedding/embedding.ts";
+import { ModelInputError } from "../runtime/errors.ts";
+import { HostTensor, type Tensor } from "../runtime/tensor.ts";
+import { type Ids, requireIds, requireOptions } from "./inputs.ts";
+import { Linear } from "./layers.ts";
+import { type LoadOptions, loadParts } from "./loading.ts";
+import { binaryCrossEntropy, crossEntropyLoss, IGNORED, meanSquaredError } from "./losses.ts";
+import { HeadOutput } from "./output.ts";
+import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
+import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./step.ts";
+
+/** What {@linkcode StableLmForSequenceClassification.forward} takes. */
+export interface SequenceClassificationInputs<T extends Tensor = Tensor> extends ForwardInputs<T> {
+  /**
+   * One class per sequence; or one row of numbers per sequence, with one for each class: 0 or 1 where several
+   * classes may hold, any number for regression. Regression to one number takes that number per sequence.
+   */
+  readonly labels?: readonly number[] | readonly (readonly number[])[] | undefined;
+}
+
+/** What the labels are compared by; `problem_type` in a config. */
+type ProblemType = "regression" | "single_label_classification" | "multi_label_classification";
+
+/** Class scores of whole sequences, read off each one's last token. */
+export class StableLmForSequenceClassification<T extends Tensor = Tensor>
+  extends StableLmPreTrainedModel<T> {
+  readonly #score: Linear<T>;
+
+  /** Takes parts whose parameters are loaded; {@linkcode load} is the usual way. */
+  constructor(parts: ModelParts<T>) {
+    super(parts);
+    this.#score = new Linear(this.backend, this.parameters, "score");
+  }
+
+  /** Loads a model from a config and a source of weights; for errors see {@linkcode loadParts}. */
+  static async load<T extends Tensor>(
+    options: LoadOptions<T>,
+  ): Promise<StableLmForSequenceClassification<T>> {
+    const parts = await loadParts("sequence-classification", options);
+    return new StableLmForSequenceClassification(parts);
+  }
+
+  /** Loads a model from a folder, a GGUF file or a repository of the hub; see {@linkcode loadPretrained}. */
+  static async fromPretrained<T extends Tensor>(
+    where: string,
+    options: PretrainedOptions<T>,
+  ): Promise<StableLmForSequenceClassification<T>> {
+    const parts = await loadPretrained("sequence-classification", where, options);
+    return new StableLmForSequenceClassification(parts);
+  }
+
+  /**
+   * Scores sequences.
+   *
+   * The score of a sequence is that of its last token that is not `pad_token_id`, wherever padding stands; the
+   * mask is not asked. Without a pad id, or with embeddings for input, it is that of the last position. Where
+   * the pad id is the end-of-text id too, an end-of-text at the end counts as padding, as in transformers.
+   *
+   * @returns logits f32[B, num_labels], the loss where there are labels, and what was asked for besides
+   * @throws {ModelInputError} If an input breaks a rule, or there is no pad id for more than one sequence;
+   * nothing has happened then
+   */
+  async forward(inputs: SequenceClassificationInputs<T>): Promise<HeadOutput<T>> {
+    requireOptions("forward", inputs, [...FORWARD_INPUTS, "labels"]);
+    const { labels, ...rest } = inputs;
+    const rows = this.#lastTokens(inputs);
+    const loss = labels && this.#loss(labels, rows.length);
+    const { lastHiddenState, parts, owned } = this.decode("forward", rest);
+    using made = new DisposableStack();
+    for (const part of owned) made.use(part);
+    using hidden = lastHiddenState;
+    const logits = made.use(this.#scores(hidden, rows));
+    const value = await loss?.(logits);
+    made.move();
+    return new HeadOutput(logits, value, parts, [logits, ...owned]);
+  }
+
+  /** [B, S, H] → [B, num_labels]. */
+  #scores(hidden: T, rows: readonly number[]): T {
+    const [batch, tokens, size] = hidden.shape as [number, number, number];
+    const places = Uint32Array.from(rows, (t, row) => row * tokens + t);
+    using ids = this.backend.upload(new HostTensor([batch], places));
+    using table = this.backend.reshape(hidden, [batch * tokens, size]);
+    using last = this.backend.run(embedding, { table, ids }, { dtype: this.activationDtype }).y;
+    return this.#score.forward(last, "vector", "f32");
+  }
+
+  /** The position of each sequence that is scored. */
+  #lastTokens({ inputIds, inputsEmbeds }: ForwardInputs<T>): number[] {
+    const { pad_token_id: pad, vocab_size: below } = this.config;
+    let ids: Ids | undefined;
+    if (inputIds !== undefined) {
+      ids = requireIds("forward", "inputIds", inputIds, { below, bound: "vocab_size" });
+    }
+    // What is wrong with the embeddings, or with having neither, is said when all inputs are checked.
+    const { batch, tokens } = ids ?? {
+      batch: inputsEmbeds?.shape[0] ?? 1,
+      tokens: inputsEmbeds?.shape[1] ?? 1,
+    };
+    demand(
+      pad !== null || batch === 1,
+      "inputIds",
+      "must have one row, as the config has no pad_token_id",
+      `${batch} rows`,
+    );
+    return Array.from({ length: batch }, (_, row) => {
+      if (ids === undefined || pad === null) return tokens - 1;
+      let last = tokens - 1;
+      while (last > 0 && ids.values[row * tokens + last] === pad) last--;
+      return last;
+    });
+  }
+
+  /** Checks labels, and says how their loss is computed. */
+  #loss(
+    labels: NonNullable<SequenceClassificationInputs["labels"]>,
+    batch: number,
+  ): (logits: T) => Promise<number> {
+    const { num_labels: classes } = this.config;
+    const isRows = Array.isArray(labels) && labels.every(Array.isArray);
+    const isFlat = Array.isArray(labels) && labels.every((label) => typeof label === "number");
+    demand(isRows || isFlat, "labels", "must be numbers, or rows of numbers", typeof labels);
+    demand(labels.length === batch, "labels", `must have ${batch} entries`, labels.length);
+    const flat = (labels as number[][]).flat();
+    const bad = flat.find((label) => !Number.isFinite(label));
+    demand(bad === undefined, "labels", "must be finite", bad);
+    const problem = this.#problemType(isFlat ? flat : undefined);
+    if (problem === "single_label_classification") {
+      demand(isFlat, "labels", "must be one class per sequence", "rows");
+      const isClass = (label: number) =>
+        label === IGNORED || (Number.isInteger(label) && label >= 0 && label < classes);
+      const wrong = flat.find((label) => !isClass(label));
+      demand(wrong === undefined, "labels", `must be classes below ${classes}`, wrong);
+      return (logits) => crossEntropyLoss(this.backend, logits, flat);
+    }
+    const isShaped = isFlat
+      ? classes === 1
+      : (labels as number[][]).every(({ length }) => length === classes);
+    demand(isShaped, "labels", `must have ${classes} numbers per sequence`, flat.length);
+    const loss = problem === "regression" ? meanSquaredError : binaryCrossEntropy;
+    return async (logits) => loss((await this.backend.read(logits)).numbers, flat);
+  }
+
+  /** As in transformers: what the config says, else by the number and kind of labels. */
+  #problemType(flat: readonly number[] | undefined): ProblemType {
+    const { problem_type: stated, num_labels: classes } = this.config;
+    if (stated !== null) return stated as ProblemType;
+    if (classes === 1) return "regression";
+    return flat?.every(Number.isInteger)
+      ? "single_label_classification"
+      : "multi_label_classification";
+  }
+}
+
+function demand(condition: boolean, argument: string, rule: string, value: unknown): void {
+  if (condition) return;
+  throw new ModelInputError({ op: "forward", argument, rule, value: String(value) });
+}

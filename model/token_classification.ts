@@ -1,0 +1,80 @@
+/**
+ * StableLM with one score per class and token.
+ *
+ * @module
+ */
+
+import type { Tensor } from "../runtime/tensor.ts";
+import { type IdMatrix, requireIds, requireLabelShape, requireOptions } from "./inputs.ts";
+import { Linear } from "./layers.ts";
+import { type LoadOptions, loadParts } from "./loading.ts";
+import { crossEntropyLoss, IGNORED } from "./losses.ts";
+import { HeadOutput } from "./output.ts";
+import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
+import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./step.ts";
+
+/** What {@linkcode StableLmForTokenClassification.forward} takes. */
+export interface TokenClassificationInputs<T extends Tensor = Tensor>
+  extends Omit<ForwardInputs<T>, "pastKeyValues" | "useCache"> {
+  /** The class of each token, [B, S]; −100 is not scored. */
+  readonly labels?: IdMatrix | undefined;
+}
+
+/** Class scores of every token. */
+export class StableLmForTokenClassification<T extends Tensor = Tensor>
+  extends StableLmPreTrainedModel<T> {
+  readonly #score: Linear<T>;
+
+  /** Takes parts whose parameters are loaded; {@linkcode load} is the usual way. */
+  constructor(parts: ModelParts<T>) {
+    super(parts);
+    this.#score = new Linear(this.backend, this.parameters, "score");
+  }
+
+  /** Loads a model from a config and a source of weights; for errors see {@linkcode loadParts}. */
+  static async load<T extends Tensor>(
+    options: LoadOptions<T>,
+  ): Promise<StableLmForTokenClassification<T>> {
+    return new StableLmForTokenClassification(await loadParts("token-classification", options));
+  }
+
+  /** Loads a model from a folder, a GGUF file or a repository of the hub; see {@linkcode loadPretrained}. */
+  static async fromPretrained<T extends Tensor>(
+    where: string,
+    options: PretrainedOptions<T>,
+  ): Promise<StableLmForTokenClassification<T>> {
+    const parts = await loadPretrained("token-classification", where, options);
+    return new StableLmForTokenClassification(parts);
+  }
+
+  /**
+   * Scores tokens.
+   *
+   * @returns logits f32[B, S, num_labels], the loss where there are labels, and what was asked for besides
+   * @throws {ModelInputError} If an input breaks a rule; nothing has happened then
+   */
+  async forward(inputs: TokenClassificationInputs<T>): Promise<HeadOutput<T>> {
+    const known = FORWARD_INPUTS.filter((name) => name !== "pastKeyValues" && name !== "useCache");
+    requireOptions("forward", inputs, [...known, "labels"]);
+    const { labels, ...rest } = inputs;
+    const targets = labels && requireIds("forward", "labels", labels, {
+      below: this.config.num_labels,
+      bound: "num_labels",
+      ignored: IGNORED,
+    });
+    const { lastHiddenState, parts, owned } = this.decode(
+      "forward",
+      { ...rest, useCache: false },
+      (batch, tokens) => requireLabelShape(targets, batch, tokens),
+    );
+    using made = new DisposableStack();
+    for (const part of owned) made.use(part);
+    using hidden = lastHiddenState;
+    const order = hidden.shape[1] === 1 ? "vector" : "tile";
+    const logits = made.use(this.#score.forward(hidden, order, "f32"));
+    const loss = targets && await crossEntropyLoss(this.backend, logits, targets.values);
+    made.move();
+    return new HeadOutput(logits, loss, parts, [logits, ...owned]);
+  }
+}
