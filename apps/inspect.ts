@@ -186,6 +186,10 @@ async function judge(
   }
   const { description, maxTensorBytes } = backend;
   if (backend.profile.isSoftware) {
+    const { state } = Deno.permissions.querySync({ name: "sys", kind: "systemMemoryInfo" });
+    if (state !== "granted") {
+      return { description, maxTensorBytes, evidence: "not permitted to look at free memory" };
+    }
     const freeBytes = Deno.systemMemoryInfo().available;
     const evidence = "this adapter's memory is the computer's own";
     return { description, maxTensorBytes, freeBytes, fits: totalBytes <= freeBytes, evidence };
@@ -232,7 +236,9 @@ const LEAST_DEVICE: DeviceProfile = {
 };
 
 /** Prints what is found; exits 1 if the model does not fit. */
-async function main({ operands, options }: ParsedCommand<typeof OPTIONS>): Promise<number> {
+export async function printInspection(
+  { operands, options }: ParsedCommand<typeof OPTIONS>,
+): Promise<number> {
   const [where] = operands;
   if (where === undefined) throw new UsageError("inspect needs a folder or a .gguf file");
   const inspection = await inspect(where, options);
@@ -245,5 +251,5 @@ async function main({ operands, options }: ParsedCommand<typeof OPTIONS>): Promi
 
 if (import.meta.main) {
   prepareDriver();
-  Deno.exit(await runCommand(INSPECT_COMMAND, main));
+  Deno.exit(await runCommand(INSPECT_COMMAND, printInspection));
 }

@@ -20,6 +20,7 @@ export interface SeenRequest {
   readonly range: string | null;
   readonly ifRange: string | null;
   readonly authorization: string | null;
+  readonly encoding: string | null;
 }
 
 /** What to do wrong, and when. */
@@ -163,15 +164,22 @@ export class HubServer implements AsyncDisposable {
     const { signal } = this.#stop;
     return Deno.serve({ hostname: "127.0.0.1", port: 0, signal, onListen() {} }, (request) => {
       const { headers, method } = request;
-      const [range, ifRange, authorization] = ["range", "if-range", "authorization"]
-        .map((name) => headers.get(name)) as [string | null, string | null, string | null];
       const path = new URL(request.url).pathname;
       const errand = server === "storage" || path.startsWith("/api/resolve-cache/")
         ? "content"
         : path.startsWith("/api/")
         ? "api"
         : "resolve";
-      this.requests.push({ server, errand, method, path, range, ifRange, authorization });
+      this.requests.push({
+        server,
+        errand,
+        method,
+        path,
+        range: headers.get("range"),
+        ifRange: headers.get("if-range"),
+        authorization: headers.get("authorization"),
+        encoding: headers.get("accept-encoding"),
+      });
       const fault = this.#take(errand, path);
       return fault.answer?.() ?? answer(request, fault);
     });

@@ -115,6 +115,36 @@ export async function requireContents(
   }
 }
 
+/** The file of weights. */
+export const WEIGHTS = "model.safetensors";
+
+/** The largest of the small files. */
+export const TOKENIZER = "tokenizer.json";
+
+/** Ends the call at the first broken connection, as if the program had been stopped. */
+export const once = ({ host }: HubScene): Partial<Host> => ({ retry: { ...host.retry, tries: 1 } });
+
+/** What a file is called while it is on its way. */
+export const partialOf = ({ folder, hub }: HubScene, name: string): string =>
+  `${folder}/blobs/${hub.hashOf(REPO, name)}.incomplete`;
+
+/** Checks that all is well: a further call succeeds, with the right bytes, and leaves nothing half done. */
+export async function requireSound({ hub, folder, fetch }: HubScene): Promise<string[]> {
+  hub.behave();
+  hub.takeDownloads();
+  await requireContents(await fetch(), modelFiles());
+  const leftOver = (await namesIn(`${folder}/blobs`)).filter((name) => !/^[0-9a-f]+$/.test(name));
+  assertEquals(leftOver, []);
+  return hub.takeDownloads();
+}
+
+/** Bytes of which one is wrong. */
+export function flipped(bytes: Uint8Array, at: number): Uint8Array<ArrayBuffer> {
+  const copy = new Uint8Array(bytes);
+  if (at < copy.length) copy[at] = ~copy[at]!;
+  return copy;
+}
+
 async function makeScratch(): Promise<AsyncDisposable & { path: string }> {
   await Deno.mkdir(SCRATCH, { recursive: true });
   const path = await Deno.makeTempDir({ dir: SCRATCH.pathname, prefix: "hub-" });

@@ -5,7 +5,15 @@ import { StableLmForCausalLM } from "../model/causal_lm.ts";
 import { StableLmConfig } from "../model/config.ts";
 import { estimate } from "../model/estimate.ts";
 import { StableLmModel } from "../model/base_model.ts";
-import { CpuBackend, GpuBackend, HostTensor, KernelsError } from "../mod.ts";
+import {
+  CpuBackend,
+  GpuBackend,
+  HostTensor,
+  KernelsError,
+  parameterCount,
+  PlanningBackend,
+  type WeightSource,
+} from "../mod.ts";
 import { sharedBackend } from "./device.ts";
 import { recipeSource } from "./recipe.ts";
 
@@ -18,6 +26,10 @@ const CONFIG = new StableLmConfig({
   num_key_value_heads: 2,
   max_position_embeddings: 256,
 });
+
+/** Stored bytes that loading may ask for at a time. */
+const MOST_READ = 32 * 1024 * 1024;
+
 const IDS = [5, 17, 3, 96, 42, 8, 60, 23];
 
 Deno.test("200 forwards leave live bytes flat, and the model gives back all", async () => {
@@ -90,6 +102,32 @@ Deno.test("an estimate needs no weights: StableLM 3B in bf16", async () => {
   assertEquals(plan.cacheBytes, 32 * 2 * 4096 * 2560 * 4);
   assert(plan.bytesPerToken > 2 * parameters);
   assert(plan.flopPerToken > 2 * (parameters - 50_304 * 2560));
+});
+
+Deno.test("loading reads a large table in parts, whatever its size", async () => {
+  const { profile } = await sharedBackend();
+  const config = new StableLmConfig({
+    vocab_size: 100_352,
+    hidden_size: 1024,
+    num_hidden_layers: 1,
+  });
+  const described = recipeSource(config, { dtype: "bf16" });
+  let most = 0, total = 0;
+  const source: WeightSource = {
+    ...described,
+    read: (name, rows) => {
+      const { shape, dtype } = described.tensors.get(name)!;
+      const part = rows ? [rows.end - rows.begin, ...shape.slice(1)] : shape;
+      const tensor = HostTensor.fromBytes({ shape: part, dtype }, new Uint8Array(MOST_READ + 2048));
+      most = Math.max(most, tensor.bytes.byteLength);
+      total += tensor.bytes.byteLength;
+      return Promise.resolve(tensor);
+    },
+  };
+  using backend = new PlanningBackend(profile);
+  using _model = await StableLmModel.load({ backend, config, source, dtype: "f32" });
+  assertEquals(total, 2 * parameterCount(config, "none"));
+  assert(most <= MOST_READ, `${most}`);
 });
 
 Deno.test("a load that fails or is stopped leaves nothing behind", async () => {
