@@ -36,7 +36,7 @@ export interface RequestHeaders {
 
 /** What came back. */
 export interface HubResponse {
-  /** 200, 206 or 416. */
+  /** A success, or 416. */
   readonly status: number;
   /** Headers of the server that sends the body. */
   readonly headers: Headers;
@@ -93,28 +93,27 @@ export class HubConnection {
    */
   fetchWhole(tries: number): typeof fetch {
     const { retry, signal } = this.#options;
-    return (async (input: string | URL | Request) => {
-      const address = String(input);
-      const headers = { everywhere: { accept: "application/json" } };
-      return await withRetries(
+    const headers = { everywhere: { accept: "application/json" } };
+    return ((input: string | URL | Request) =>
+      withRetries(
         { ...retry, tries },
         signal,
-        () =>
-          this.get(address, headers, async ({ headers, chunks }) => {
-            const parts: Uint8Array<ArrayBuffer>[] = [];
-            let length = 0;
-            for await (const chunk of chunks) {
-              length += chunk.byteLength;
-              if (length > MOST_ANSWER_BYTES) {
-                this.#refuse(`an answer must be at most ${MOST_ANSWER_BYTES} bytes: it goes on`);
-              }
-              parts.push(chunk);
-            }
-            const link = headers.get("link");
-            return new Response(new Blob(parts), link === null ? {} : { headers: { link } });
-          }),
-      );
-    }) as typeof fetch;
+        () => this.get(String(input), headers, (response) => this.#whole(response)),
+      )) as typeof fetch;
+  }
+
+  async #whole({ headers, chunks }: HubResponse): Promise<Response> {
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    let length = 0;
+    for await (const chunk of chunks) {
+      length += chunk.byteLength;
+      if (length > MOST_ANSWER_BYTES) {
+        this.#refuse(`an answer must be at most ${MOST_ANSWER_BYTES} bytes: it goes on`);
+      }
+      parts.push(chunk);
+    }
+    const link = headers.get("link");
+    return new Response(new Blob(parts), link === null ? {} : { headers: { link } });
   }
 
   async #follow(
@@ -216,22 +215,24 @@ export class HubConnection {
     }
     const { repo, endpoint, accessToken } = this.#options;
     const reason = headers.get("x-error-code") ?? headers.get("x-error-message");
-    const answer = `${atHub ? "the hub" : "its storage"} answers ${status}${
-      reason === null ? "" : ` (${reason})`
-    }`;
-    if (status !== 401 && status !== 403 && status !== 404 || !atHub) {
-      return this.#error(`${answer}: it must be a success`);
+    const told = reason === null ? "" : ` (${reason})`;
+    if (!atHub) return this.#error(`its storage answers ${status}${told}: it must be a success`);
+    const answer = `the hub answers ${status}${told}`;
+    switch (status) {
+      case 401:
+      case 403: {
+        const terms = status === 403 ? `accept its terms at ${endpoint}/${repo}, and ` : "";
+        const token = accessToken === undefined ? 'pass { accessToken: "hf_…" }' : "use a token";
+        return this.#error(
+          `${answer}: the name must be right, and a private or gated repository open to you: ` +
+            `${terms}${token} of an account that may read it`,
+        );
+      }
+      case 404:
+        return this.#error(`${answer}: the repository must exist, with this revision: check both`);
+      default:
+        return this.#error(`${answer}: it must be a success`);
     }
-    if (status === 404) {
-      return this.#error(`${answer}: the repository must exist and have this revision: check both`);
-    }
-    const gated = status === 403 ? `its terms be accepted at ${endpoint}/${repo}, and ` : "";
-    const token = accessToken === undefined
-      ? 'pass { accessToken: "hf_…" } of an account that may'
-      : "the accessToken that was passed must be of an account that may";
-    return this.#error(
-      `${answer}: a private or gated repository must be open to you (${gated}${token}), and the name be right`,
-    );
   }
 
   #refuse(rule: string): never {
@@ -278,5 +279,5 @@ class StallWatch implements Disposable {
 /** The hub's name for a file's content: of what it points to, or else of what it sends. */
 function etagOf({ ok, headers }: Response): string | undefined {
   const header = headers.get("x-linked-etag") ?? (ok ? headers.get("etag") : null);
-  return header?.replace(/^W\//, "").replaceAll('"', "") ?? undefined;
+  return header?.replace(/^W\//, "").replaceAll('"', "");
 }

@@ -92,7 +92,6 @@ export async function fetchCheckpoint(
   repo: string,
   options: FetchCheckpointOptions = {},
 ): Promise<string> {
-  checkArguments(repo, options);
   return await fetchCheckpointOn(await currentHost(), repo, options);
 }
 
@@ -277,8 +276,8 @@ function isText(value: unknown): value is string {
  * the cache.
  */
 function isRepo(repo: unknown): boolean {
-  return isText(repo) && /^[A-Za-z0-9]([\w.-]*\w)?\/\w([\w.-]*\w)?$/.test(repo) &&
-    !/\.\.|--|\.git$/.test(repo) && repo.length <= 192;
+  return isText(repo) && repo.length <= 192 &&
+    /^[A-Za-z0-9]([\w.-]*\w)?\/\w([\w.-]*\w)?$/.test(repo) && !/\.\.|--|\.git$/.test(repo);
 }
 
 /** What Git allows, less what would lead a path or an address astray. */

@@ -101,13 +101,16 @@ export class PartialFile implements AsyncDisposable {
 
   /** Closes the file; what has come of it stays for a later call, unless it is nothing. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#close();
     const { fs } = this.#host;
-    const kept = await fs.stat(this.#path).catch(ignoreMissing);
-    if (kept === undefined) return;
-    if (kept.size === 0) await fs.rm(this.#path, { force: true });
-    else if (this.#path !== incompleteOf(this.#blob)) {
-      await fs.rename(this.#path, incompleteOf(this.#blob));
+    try {
+      await this.#close();
+      const { size } = await fs.stat(this.#path);
+      if (size === 0) await fs.rm(this.#path, { force: true });
+      else if (this.#path !== incompleteOf(this.#blob)) {
+        await fs.rename(this.#path, incompleteOf(this.#blob));
+      }
+    } catch {
+      // It is a blob by now; or the disk is at fault, which the caller has heard by now.
     }
   }
 
@@ -154,8 +157,8 @@ export class PartialFile implements AsyncDisposable {
       const { code, message } = error as { code?: unknown; message: string };
       const rule = code === "ENOSPC" || code === "EDQUOT"
         ? `the disk must have room for ${this.#file.size} bytes, of which ${this.length} are written; make some and call again`
-        : "the disk must take what comes";
-      throw new ModelDownloadError(`Cannot write ${this.#path}: ${rule}: ${message}`);
+        : "the disk must take what comes, and give it back";
+      throw new ModelDownloadError(`Cannot keep ${this.#path}: ${rule}: ${message}`);
     }
   }
 
@@ -167,7 +170,7 @@ export class PartialFile implements AsyncDisposable {
 }
 
 /** Where a blob lies while it is on its way. */
-export function incompleteOf(blob: string): string {
+function incompleteOf(blob: string): string {
   return `${blob}.incomplete`;
 }
 
