@@ -171,7 +171,7 @@ export function helpText(spec: CommandSpec<Readonly<Record<string, OptionSpec>>>
   ]);
   if (operands) {
     const choices = operands.choices ? `: ${operands.choices.join(", ")}` : "";
-    rows.unshift([`${operands.name}…`, operands.summary + choices]);
+    rows.unshift([operandsOf(operands), operands.summary + choices]);
   }
   const width = Math.max(...rows.map(([left]) => left!.length)) + 2;
   const lines = rows.map(([left, right]) =>
@@ -180,11 +180,15 @@ export function helpText(spec: CommandSpec<Readonly<Record<string, OptionSpec>>>
   return [
     `${spec.summary}`,
     "",
-    `Usage: deno task ${spec.name}${operands ? ` [${operands.name}…]` : ""} [options]`,
+    `Usage: deno task ${spec.name}${operands ? ` [${operandsOf(operands)}]` : ""} [options]`,
     "",
     ...lines,
     ...(spec.notes ? ["", ...spec.notes] : []),
   ].join("\n");
+}
+
+function operandsOf({ name, most }: { name: string; most?: number }): string {
+  return most === 1 ? name : `${name}…`;
 }
 
 /** One Ctrl-C arrives twice under `deno task`: from the terminal, and passed on by the task. */

@@ -10,9 +10,13 @@ import {
   estimate,
   findPretrained,
   GpuBackend,
+  GpuLimitError,
   GpuOutOfMemoryError,
   GpuUnavailableError,
-  parametersOf,
+  type Head,
+  headOf,
+  KernelArgumentError,
+  type Parameter,
   ParameterStore,
   type StableLmConfig,
   type WeightDtype,
@@ -55,8 +59,14 @@ export const INSPECT_COMMAND: CommandSpec<typeof OPTIONS> = {
   name: "inspect",
   summary:
     "Shows a model's config and tensors, what it takes on a device, and whether it fits this one.",
-  operands: { name: "model", summary: "a folder with config.json, or a .gguf file", most: 1 },
+  operands: {
+    name: "model",
+    summary:
+      "a folder with config.json, a .gguf file, or owner/name where it was downloaded before",
+    most: 1,
+  },
   options: OPTIONS,
+  notes: ["Exits 1 if the model does not fit, 3 if its files are bad. Nothing is downloaded."],
 };
 
 /** A tensor of the checkpoint. */
@@ -91,13 +101,15 @@ export interface Inspection {
   readonly schemaVersion: 1;
   /** What was looked at. */
   readonly model: string;
+  /** What stands on the decoder. */
+  readonly head: Head;
   /** The config, complete. */
   readonly config: StableLmConfig;
   /** The checkpoint's tensors. */
   readonly tensors: readonly InspectedTensor[];
-  /** Tensors that a causal LM has no use for. */
+  /** Tensors that the model has no use for. */
   readonly unexpected: readonly string[];
-  /** Elements of all parameters of the causal LM. */
+  /** Elements of all parameters. */
   readonly parameters: number;
   /** What was assumed. */
   readonly assumed: {
@@ -133,22 +145,28 @@ export async function inspect(
     promptTokens,
     batch: options.batch ?? 1,
   } as const;
-  const parameters = parametersIn(source, config, "causal-lm");
+  const head = headOf(config, new Set(source.tensors.keys()));
+  const parameters = parametersIn(source, config, head);
   const { unexpected } = matchTensors(source, parameters);
   using backend = await openDevice();
   const profile = backend?.profile ?? LEAST_DEVICE;
-  const plan = await estimate(profile, config, assumed);
+  const plan = await estimate(profile, config, { ...assumed, head, parameters }).catch(tooLarge);
+  const warnings = [...files.warnings];
+  if (contextTokens > config.max_position_embeddings) {
+    warnings.push(`the model was made for ${config.max_position_embeddings} tokens`);
+  }
   return {
     schemaVersion: 1,
     model: where,
+    head,
     config,
     tensors: listTensors(source),
     unexpected,
     parameters: parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
     assumed,
     estimate: plan,
-    device: await judge(backend, config, dtype, plan),
-    warnings: files.warnings,
+    device: await judge(backend, parameters, dtype, plan),
+    warnings,
   };
 }
 
@@ -173,7 +191,7 @@ function listTensors({ tensors }: WeightSource): InspectedTensor[] {
 /** Says whether the estimate can be had. Only a device that is told to allocate knows that for sure. */
 async function judge(
   backend: GpuBackend | undefined,
-  config: StableLmConfig,
+  parameters: readonly Parameter[],
   dtype: WeightDtype,
   { totalBytes, weightBytes }: Estimate,
 ): Promise<InspectedDevice> {
@@ -195,18 +213,31 @@ async function judge(
     return { description, maxTensorBytes, freeBytes, fits: totalBytes <= freeBytes, evidence };
   }
   try {
-    using _weights = new ParameterStore(backend, parametersOf(config, "causal-lm"), dtype);
-    using _rest = new DisposableStack();
-    for (let left = totalBytes - weightBytes; left > 0; left -= maxTensorBytes) {
-      const shape = [Math.ceil(Math.min(left, maxTensorBytes) / 4)];
-      _rest.use(backend.zeros({ shape, dtype: "f32" }));
+    using _weights = new ParameterStore(backend, parameters, dtype);
+    using rest = new DisposableStack();
+    for (let left = totalBytes - weightBytes; left > 0; left -= PROBE_BYTES) {
+      const shape = [Math.ceil(Math.min(left, PROBE_BYTES) / 4)];
+      rest.use(backend.zeros({ shape, dtype: "f32" }));
     }
     await backend.finish();
     return { description, maxTensorBytes, fits: true, evidence: "allocated and given back" };
   } catch (error) {
-    if (!(error instanceof GpuOutOfMemoryError)) throw error;
+    const isTooMuch = error instanceof GpuOutOfMemoryError || error instanceof GpuLimitError;
+    if (!isTooMuch) throw error;
     return { description, maxTensorBytes, fits: false, evidence: error.message };
   }
+}
+
+/** What is allocated at a time to find out whether it can be. */
+const PROBE_BYTES = 128 * 1024 ** 2;
+
+/** What does not even fit one tensor is a matter of the options. */
+function tooLarge(error: unknown): never {
+  if (!(error instanceof KernelArgumentError)) throw error;
+  throw new UsageError(
+    `--context, --prompt or --batch is too large for this device: ${error.fault.value}: ` +
+      `${error.fault.argument} ${error.fault.rule}`,
+  );
 }
 
 /** What every WebGPU device has. */

@@ -33,13 +33,15 @@ export function formatInspection(inspection: Inspection, everyTensor: boolean): 
       ["context", `${count(config.max_position_embeddings)} tokens`],
       [
         "token ids",
-        `begin ${config.bos_token_id}, end ${config.eos_token_id}, padding ${config.pad_token_id}`,
+        `begin ${config.bos_token_id ?? "none"}, end ${config.eos_token_id ?? "none"}, padding ${
+          config.pad_token_id ?? "none"
+        }`,
       ],
     ]],
     ["Tensors", [
       ["parameters", count(inspection.parameters)],
       ...tensorRows(tensors, everyTensor),
-      ...unexpected.length > 0 ? [["not used", unexpected.join(", ")] as [string, string]] : [],
+      ...unexpected.length > 0 ? [["not used", listed(unexpected)] as [string, string]] : [],
     ]],
     [
       `Memory: weights ${assumed.dtype}, activations ${assumed.activationDtype}, context ${
@@ -58,7 +60,9 @@ export function formatInspection(inspection: Inspection, everyTensor: boolean): 
       ["reads", bytes(plan.bytesPerToken)],
       [
         "computes",
-        `${(plan.flopPerToken / 1e9).toFixed(2)} GFLOP in ${plan.dispatchesPerToken} dispatches`,
+        `${
+          (plan.flopPerToken / 1e9).toPrecision(3)
+        } GFLOP in ${plan.dispatchesPerToken} dispatches`,
       ],
     ]],
     ["Device", [
@@ -103,6 +107,11 @@ function tensorRows(tensors: readonly InspectedTensor[], every: boolean): [strin
     const total = group.reduce((sum, { bytes }) => sum + bytes, 0);
     return [key.split("|")[0]!, `${times}${storedAs} [${shape.join(", ")}]  ${bytes(total)}`];
   });
+}
+
+function listed(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(", ");
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
 }
 
 function count(value: number): string {

@@ -8,9 +8,11 @@
  */
 
 import { MODEL_SHAPES } from "../kernels/model_shapes.ts";
+import { StableLmConfig } from "../model/config.ts";
+import { parametersOf } from "../model/parameters.ts";
 import { type NewTensor, writeSafetensorsShards } from "../model/weights/safetensors_writer.ts";
 import type { WeightDtype } from "../model/weights/weight_source.ts";
-import { elementCount, type Shape } from "../runtime/tensor.ts";
+import { elementCount } from "../runtime/tensor.ts";
 import {
   type CommandSpec,
   EXIT,
@@ -177,42 +179,16 @@ export function checkpointConfig(
   };
 }
 
-/** The tensors that Hugging Face's model of this shape has, in its order. */
+/** The tensors that Hugging Face's model of this shape has, in the order of the forward pass. */
 export function checkpointTensors(
   shape: ShapeName,
   layers: number = TRAITS[shape].layers,
   dtype: WeightDtype = TRAITS[shape].dtype,
 ): NewTensor[] {
-  const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim, vocabSize } =
-    MODEL_SHAPES[shape];
-  const { hasQkvBias, hasQkNorm, isParallel } = TRAITS[shape];
-  const tensors: NewTensor[] = [];
-  const add = (name: string, ...shape: Shape) => tensors.push({ name, dtype, shape });
-  const addNorm = (name: string) => {
-    add(`${name}.weight`, hiddenSize);
-    add(`${name}.bias`, hiddenSize);
-  };
-  add("model.embed_tokens.weight", vocabSize, hiddenSize);
-  for (let i = 0; i < layers; i++) {
-    const layer = `model.layers.${i}`, attention = `${layer}.self_attn`;
-    for (const [name, heads] of [["q", numHeads], ["k", numKvHeads], ["v", numKvHeads]] as const) {
-      add(`${attention}.${name}_proj.weight`, heads * headDim, hiddenSize);
-      if (hasQkvBias) add(`${attention}.${name}_proj.bias`, heads * headDim);
-      if (!hasQkNorm || name === "v") continue;
-      for (let head = 0; head < heads; head++) {
-        add(`${attention}.${name}_layernorm.norms.${head}.weight`, headDim);
-      }
-    }
-    add(`${attention}.o_proj.weight`, hiddenSize, hiddenSize);
-    add(`${layer}.mlp.gate_proj.weight`, intermediateSize, hiddenSize);
-    add(`${layer}.mlp.up_proj.weight`, intermediateSize, hiddenSize);
-    add(`${layer}.mlp.down_proj.weight`, hiddenSize, intermediateSize);
-    addNorm(`${layer}.input_layernorm`);
-    if (!isParallel) addNorm(`${layer}.post_attention_layernorm`);
-  }
-  addNorm("model.norm");
-  add("lm_head.weight", vocabSize, hiddenSize);
-  return tensors;
+  const config = StableLmConfig.fromJson(checkpointConfig(shape, layers, dtype));
+  return parametersOf(config, "causal-lm").flatMap(({ tensors, tensorShape }) =>
+    tensors.map((name) => ({ name, dtype, shape: tensorShape }))
+  );
 }
 
 /** Makes the folder unless it is there; what is in it already must not be mixed with what is new. */

@@ -13,7 +13,7 @@ for (let step = 0; step < 4; step++) {
   // The prompt first, then one token at a time; the cache holds what came before.
   using output = await model.forward({ inputIds, pastKeyValues: cache, logitsToKeep: 1 });
   using ids = backend.run(argmax, { x: output.logits }, {}).ids;
-  const [next] = (await backend.read(ids)).numbers as Uint32Array;
+  const [next = 0] = (await backend.read(ids)).numbers;
   console.log(`after ${cache.length} tokens: ${next}`);
-  inputIds = [[next!]];
+  inputIds = [[next]];
 }

@@ -5,7 +5,7 @@
  */
 
 import { embedding } from "../kernels/embedding/embedding.ts";
-import { ModelInputError } from "../runtime/errors.ts";
+import { requireInput } from "../runtime/errors.ts";
 import { HostTensor, type Tensor } from "../runtime/tensor.ts";
 import {
   type IdMatrix,
@@ -14,13 +14,13 @@ import {
   requireLabelShape,
   requireOptions,
 } from "./inputs.ts";
-import { Linear } from "./layers.ts";
+import { Linear, orderOf } from "./layers.ts";
 import { type LoadOptions, loadParts } from "./loading.ts";
 import { crossEntropyLoss, IGNORED } from "./losses.ts";
 import { HeadOutput } from "./output.ts";
 import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
 import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
-import { FORWARD_INPUTS, type ForwardInputs } from "./step.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 
 /** What {@linkcode StableLmForCausalLM.forward} takes. */
 export interface CausalLmInputs<T extends Tensor = Tensor> extends ForwardInputs<T> {
@@ -48,14 +48,30 @@ export class StableLmForCausalLM<T extends Tensor = Tensor> extends StableLmPreT
     this.#lmHead = new Linear(this.backend, this.parameters, name);
   }
 
-  /** Loads a model from a config and a source of weights; for errors see {@linkcode loadParts}. */
+  /**
+   * Loads a model from a config and a source of weights.
+   *
+   * @throws {ModelInputError} If an option is unknown or not one of its values
+   * @throws {ModelConfigError} If the config contradicts the tensors' names
+   * @throws {ModelFormatError} If a tensor is missing, damaged, of another shape, or not finite
+   * @throws {ModelUnsupportedError} If a weight does not fit the dtype
+   */
   static async load<T extends Tensor>(options: LoadOptions<T>): Promise<StableLmForCausalLM<T>> {
     return new StableLmForCausalLM(await loadParts("causal-lm", options));
   }
 
-  /** Loads a model from a folder, a GGUF file or a repository of the hub; see {@linkcode loadPretrained}. */
+  /**
+   * Finds a model and loads it. Permissions: `--allow-read` of its files; for the hub see
+   * {@linkcode fetchCheckpoint}.
+   *
+   * @param where a folder with `config.json` and safetensors files, a `.gguf` file, either as a path or a file
+   * URL, or a repository of the hub as `owner/name`; a folder of that name comes first
+   * @throws {ModelInputError} If an option is unknown or not one of its values
+   * @throws {ModelDownloadError} If a repository could not be fetched
+   * @throws {ModelConfigError | ModelFormatError | ModelUnsupportedError} If a file breaks a rule
+   */
   static async fromPretrained<T extends Tensor>(
-    where: string,
+    where: string | URL,
     options: PretrainedOptions<T>,
   ): Promise<StableLmForCausalLM<T>> {
     return new StableLmForCausalLM(await loadPretrained("causal-lm", where, options));
@@ -85,19 +101,34 @@ export class StableLmForCausalLM<T extends Tensor = Tensor> extends StableLmPreT
       "must be above 0",
       numItemsInBatch,
     );
-    const { lastHiddenState, parts, owned } = this.decode("forward", rest, (batch, tokens) => {
-      requireLabelShape(targets, batch, tokens);
-      const beyond = kept(tokens)?.find((t) => t >= tokens);
-      demand(beyond === undefined, "logitsToKeep", `must list numbers below ${tokens}`, beyond);
+    const { result: logits, parts, owned } = this.decode("forward", rest, {
+      check: (batch, tokens) => {
+        requireLabelShape(shiftLabels ? "shiftLabels" : "labels", targets, batch, tokens);
+        this.#requireRoom(batch, tokens, kept(tokens));
+      },
+      head: (hidden) => this.#logits(hidden, kept(hidden.shape[1]!)),
     });
     using made = new DisposableStack();
     for (const part of owned) made.use(part);
-    using hidden = lastHiddenState;
-    const logits = made.use(this.#logits(hidden, kept(hidden.shape[1]!)));
     const loss = targets &&
       await crossEntropyLoss(this.backend, logits, targets.values, numItemsInBatch);
     made.move();
-    return new HeadOutput(logits, loss, parts, [logits, ...owned]);
+    return new HeadOutput(logits, loss, parts, owned);
+  }
+
+  /** Checks the positions that are kept, and that their logits fit one tensor. */
+  #requireRoom(batch: number, tokens: number, kept: readonly number[] | undefined): void {
+    const beyond = kept?.find((t) => t >= tokens);
+    demand(beyond === undefined, "logitsToKeep", `must list numbers below ${tokens}`, beyond);
+    const { vocab_size: vocabulary } = this.config;
+    const most = Math.floor(this.backend.maxTensorBytes / (4 * vocabulary));
+    const rows = batch * (kept?.length ?? tokens);
+    demand(
+      rows <= most,
+      "logitsToKeep",
+      `must leave at most ${most} rows of logits, as the device's largest tensor has no room for more`,
+      `${rows} rows of ${vocabulary}`,
+    );
   }
 
   /** [B, S, H] → [B, kept, V]. */
@@ -130,11 +161,6 @@ export class StableLmForCausalLM<T extends Tensor = Tensor> extends StableLmPreT
   }
 }
 
-/** As for the layers: the order of sums follows from the tokens per sequence. */
-function orderOf(tokens: number): "vector" | "tile" {
-  return tokens === 1 ? "vector" : "tile";
-}
-
 /** Checks `logitsToKeep`, and says which of so many tokens it stands for; undefined for all. */
 function keptPositions(
   keep: number | readonly number[],
@@ -153,6 +179,5 @@ function keptPositions(
 }
 
 function demand(condition: boolean, argument: string, rule: string, value: unknown): void {
-  if (condition) return;
-  throw new ModelInputError({ op: "forward", argument, rule, value: String(value) });
+  requireInput(condition, "forward", argument, rule, value);
 }

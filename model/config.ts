@@ -107,6 +107,9 @@ const OPTION_KEYS: Readonly<Record<keyof StableLmConfigOptions, true>> = {
   output_attentions: true,
 };
 
+/** Every key of a config that bears on what is computed. */
+export const CONFIG_KEYS: readonly string[] = ["model_type", ...Object.keys(OPTION_KEYS)];
+
 /** `hidden_act` as checkpoints spell it, and the gate of the swiglu op that it stands for. */
 const ACTIVATION_OF: Readonly<Record<string, Activation>> = {
   silu: "silu",

@@ -4,11 +4,14 @@
  * @module
  */
 
-import { ModelInputError } from "../runtime/errors.ts";
-import { HostTensor } from "../runtime/tensor.ts";
+import { ModelInputError, requireInput } from "../runtime/errors.ts";
+import { describe, HostTensor, type Tensor } from "../runtime/tensor.ts";
 
-/** Whole numbers per sequence and token: rows of equal length, or a tensor of shape [batch, tokens]. */
-export type IdMatrix = readonly ArrayLike<number>[] | HostTensor;
+/**
+ * Whole numbers per sequence and token: rows of equal length, or a tensor of shape [batch, tokens]. 64-bit
+ * integers are taken as they are.
+ */
+export type IdMatrix = readonly (ArrayLike<number> | ArrayLike<bigint>)[] | HostTensor;
 
 /** A checked {@linkcode IdMatrix}. */
 export interface Ids {
@@ -28,8 +31,10 @@ export interface IdRule {
   readonly bound: string;
   /** A negative number that is legal too, as −100 is in labels. */
   readonly ignored?: number;
-  /** Sequences and tokens that it has to have; NaN leaves one open. */
-  readonly shape?: readonly [batch: number, tokens: number];
+  /** Sequences that it has to have; any number unless given. */
+  readonly batch?: number;
+  /** Tokens per sequence that it has to have; any number unless given. */
+  readonly tokens?: number;
 }
 
 /**
@@ -57,20 +62,25 @@ export function requireIds(
       `row ${ragged} has ${rows[ragged]!.length}`,
     );
   }
-  const [wantedBatch = NaN, wantedTokens = NaN] = rule.shape ?? [];
-  const fits = (Number.isNaN(wantedBatch) || wantedBatch === batch) &&
-    (Number.isNaN(wantedTokens) || wantedTokens === tokens);
-  if (!fits) fail(`must have shape [${wantedBatch}, ${wantedTokens}]`, `[${batch}, ${tokens}]`);
+  const fits = batch === (rule.batch ?? batch) && tokens === (rule.tokens ?? tokens);
+  if (!fits) {
+    const wanted = rule.batch === undefined
+      ? `rows of ${rule.tokens} tokens`
+      : `shape [${rule.batch}, ${rule.tokens}]`;
+    fail(`must have ${wanted}`, `[${batch}, ${tokens}]`);
+  }
   const values = new Int32Array(batch * tokens);
   for (let row = 0; row < batch; row++) {
     for (let t = 0; t < tokens; t++) {
-      const value = rows[row]![t]!;
+      const given: unknown = rows[row]![t];
+      // 64-bit ids are what tokenizers of other libraries give.
+      const value = typeof given === "bigint" ? Number(given) : given as number;
       const isLegal = Number.isInteger(value) && value >= 0 && value < rule.below;
       if (!isLegal && value !== rule.ignored) {
         const also = rule.ignored === undefined ? "" : ` or ${rule.ignored}`;
         fail(
           `must hold whole numbers from 0 to ${rule.below - 1} (${rule.bound})${also}`,
-          `${value} at row ${row}, token ${t}`,
+          `${typeof given === "string" ? JSON.stringify(given) : given} at row ${row}, token ${t}`,
         );
       }
       values[row * tokens + t] = value;
@@ -85,34 +95,44 @@ export function idTensor({ batch, tokens, values }: Ids): HostTensor {
 }
 
 /** Throws unless labels of every token have the shape of the tokens. */
-export function requireLabelShape(labels: Ids | undefined, batch: number, tokens: number): void {
-  if (!labels || (labels.batch === batch && labels.tokens === tokens)) return;
-  throw new ModelInputError({
-    op: "forward",
-    argument: "labels",
-    rule: `must have shape [${batch}, ${tokens}], as the inputs have`,
-    value: `[${labels.batch}, ${labels.tokens}]`,
-  });
+export function requireLabelShape(
+  argument: string,
+  labels: Ids | undefined,
+  batch: number,
+  tokens: number,
+): void {
+  if (!labels) return;
+  const fits = labels.batch === batch && labels.tokens === tokens;
+  const rule = `must have shape [${batch}, ${tokens}], as the inputs have`;
+  requireInput(fits, "forward", argument, rule, `[${labels.batch}, ${labels.tokens}]`);
 }
 
-/** Throws unless every option is one of `known`, so that a misspelt one is not ignored. */
+/**
+ * Throws unless options are an object in which every name is one of `known`, so that a misspelt one is not
+ * ignored, and none is null.
+ */
 export function requireOptions(
   method: string,
   options: object,
   known: readonly string[],
 ): void {
-  for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue;
-    throw new ModelInputError({
-      op: method,
-      argument: `option ${name}`,
-      rule: `must be one of ${known.join(", ")}`,
-      value: name,
-    });
+  const isObject = typeof options === "object" && options !== null;
+  requireInput(isObject, method, "options", "must be an object", options);
+  for (const [name, value] of Object.entries(options)) {
+    const rule = `must be one of ${known.join(", ")}`;
+    requireInput(known.includes(name), method, `option ${name}`, rule, name);
+    requireInput(value !== null, method, name, "must be left out rather than null", value);
   }
 }
 
-function rowsOf(matrix: IdMatrix): readonly ArrayLike<number>[] | undefined {
+/** True for a tensor of some backend. */
+export function isTensor(value: unknown): value is Tensor {
+  return typeof value === "object" && value !== null && "dtype" in value && "shape" in value;
+}
+
+function rowsOf(
+  matrix: IdMatrix,
+): readonly (ArrayLike<number> | ArrayLike<bigint>)[] | undefined {
   if (matrix instanceof HostTensor) {
     const [batch, tokens] = matrix.shape as [number, number];
     if (matrix.shape.length !== 2) return undefined;
@@ -130,7 +150,8 @@ function rowsOf(matrix: IdMatrix): readonly ArrayLike<number>[] | undefined {
 }
 
 function describeValue(value: unknown): string {
+  if (value instanceof HostTensor) return describe(value);
+  if (isTensor(value)) return `${describe(value)} on a device, which must be read first`;
   if (Array.isArray(value)) return "an array of something else";
-  if (value instanceof HostTensor) return `a tensor of shape [${value.shape.join(", ")}]`;
   return value === null ? "null" : typeof value;
 }

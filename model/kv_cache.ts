@@ -7,7 +7,7 @@
 import { embedding } from "../kernels/embedding/embedding.ts";
 import { kvAppend } from "../kernels/kv_append/kv_append.ts";
 import type { Backend } from "../runtime/backend.ts";
-import { ModelInputError } from "../runtime/errors.ts";
+import { requireInput } from "../runtime/errors.ts";
 import { HostTensor, type Tensor } from "../runtime/tensor.ts";
 
 /** What a cache has to hold. */
@@ -39,18 +39,25 @@ export interface KvCacheLayer<T> {
 /** A cache that grows does so by multiples of this many tokens. */
 const BUCKET = 256;
 
+/** Tokens rounded up to what a cache makes room for. */
+export function roomFor(tokens: number): number {
+  return Math.ceil(tokens / BUCKET) * BUCKET;
+}
+
 /**
  * The keys and values of `length` tokens for every layer, with room for `capacity` of them.
  *
  * Room is made ahead of need and grows by half when it runs out, so that appending a token writes that token
- * and nothing else.
+ * and nothing else. If making room fails, as on a device that was lost, the cache is disposed.
  */
 export class KvCache<T extends Tensor = Tensor> implements Disposable {
-  readonly #backend: Backend<T>;
+  /** Where it is. */
+  readonly backend: Backend<T>;
   readonly #layers: KvCacheLayer<T>[] = [];
   readonly #headDim: number;
   readonly #heads: number;
   readonly #shared: boolean;
+  readonly #dtype: "f32" | "f16";
   #batch: number;
   #capacity: number;
   #length = 0;
@@ -63,21 +70,19 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
   constructor(backend: Backend<T>, options: KvCacheOptions) {
     const { layers, batch, heads, headDim, capacity = BUCKET, dtype, shared = false } = options;
     for (const [name, size] of Object.entries({ layers, batch, heads, headDim, capacity })) {
-      demand(Number.isSafeInteger(size) && size >= 1, name, "must be a whole number from 1", size);
+      const isSize = Number.isSafeInteger(size) && size >= 1;
+      requireInput(isSize, "createCache", name, "must be a whole number from 1", size);
     }
-    this.#backend = backend;
+    this.backend = backend;
     this.#batch = batch;
     this.#heads = heads;
-    this.#shared = shared;
     this.#headDim = headDim;
+    this.#shared = shared;
     this.#capacity = capacity;
-    const spec = { shape: [batch, heads, capacity, headDim], dtype };
+    this.#dtype = dtype;
     try {
       for (let i = 0; i < (shared ? 1 : layers); i++) {
-        const key = backend.zeros(spec);
-        const layer: { key: T; value?: T } = { key };
-        this.#layers.push(layer as KvCacheLayer<T>);
-        layer.value = backend.zeros(spec);
+        this.#layers.push(this.#allocate(batch, capacity));
       }
     } catch (error) {
       this[Symbol.dispose]();
@@ -110,46 +115,57 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
     return this.#layers.length === 0;
   }
 
-  /** Makes room for `tokens` more; what it holds stays. */
+  /**
+   * Makes room for `tokens` more; what it holds stays.
+   *
+   * @throws {ModelInputError} If it was disposed, or tokens is not a whole number from 0
+   */
   reserve(tokens: number): void {
+    this.#requireUsable("reserve");
+    const isCount = Number.isSafeInteger(tokens) && tokens >= 0;
+    requireInput(isCount, "reserve", "tokens", "must be a whole number from 0", tokens);
     const needed = this.#length + tokens;
     if (needed <= this.#capacity) return;
     const grown = Math.max(needed, Math.ceil(1.5 * this.#capacity));
-    const capacity = Math.ceil(grown / BUCKET) * BUCKET;
-    this.#gather(capacity, Array.from({ length: this.#batch }, (_, row) => row));
+    this.#move(Array.from({ length: this.#batch }, (_, row) => row), roomFor(grown));
   }
 
   /**
    * Writes the keys and values of the next tokens of a layer; {@linkcode advance} counts them once every
-   * layer has done so.
+   * layer has done so. The model calls both.
    *
    * @param keys [batch, tokens, heads, headDim]
    * @param values as keys
    */
   append(layer: number, keys: T, values: T): KvCacheLayer<T> {
     const entry = this.#layers[this.#shared ? 0 : layer]!;
-    this.#backend.run(
-      kvAppend,
-      { keyCache: entry.key, valueCache: entry.value, keys, values },
-      { position: this.#length },
-    );
+    this.#write(entry, keys, values, this.#length);
     return entry;
   }
 
-  /** Counts tokens that every layer has appended. */
+  /**
+   * Counts tokens that every layer has appended.
+   *
+   * @throws {ModelInputError} If it has no room for them
+   */
   advance(tokens: number): void {
+    const most = this.#capacity - this.#length;
+    const isCount = Number.isSafeInteger(tokens) && tokens >= 0 && tokens <= most;
+    requireInput(isCount, "advance", "tokens", `must be a whole number from 0 to ${most}`, tokens);
     this.#length += tokens;
   }
 
   /**
    * Forgets all but the first `length` tokens; a negative number forgets that many of the last ones.
    *
-   * @throws {ModelInputError} If it does not hold that many
+   * @throws {ModelInputError} If it does not hold that many, or was disposed
    */
   crop(length: number): void {
+    this.#requireUsable("crop");
     const kept = length < 0 ? this.#length + length : length;
-    demand(
+    requireInput(
       Number.isSafeInteger(kept) && kept >= 0 && kept <= this.#length,
+      "crop",
       "length",
       `must be a whole number from ${-this.#length} to ${this.#length}`,
       length,
@@ -161,64 +177,101 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
    * Makes each sequence the one that `rows` names, as beam search does; a row may be named more than once or
    * not at all, and the number of sequences becomes that of the rows.
    *
-   * @throws {ModelInputError} If a row is not one of its sequences
+   * @throws {ModelInputError} If a row is not one of its sequences, or it was disposed
    */
   reorder(rows: readonly number[]): void {
-    demand(rows.length > 0, "rows", "must name at least one sequence", "[]");
+    this.#requireUsable("reorder");
+    requireInput(rows.length > 0, "reorder", "rows", "must name at least one sequence", "[]");
     for (const row of rows) {
       const isRow = Number.isSafeInteger(row) && row >= 0 && row < this.#batch;
-      demand(isRow, "rows", `must be whole numbers below ${this.#batch}`, row);
+      requireInput(
+        isRow,
+        "reorder",
+        "rows",
+        `must be whole numbers below ${this.#batch}`,
+        row,
+      );
     }
-    this.#gather(this.#capacity, rows);
+    const stays = rows.length === this.#batch && rows.every((row, i) => row === i);
+    if (!stays) this.#move(rows, this.#capacity);
   }
 
   /** Gives its tensors back. */
   [Symbol.dispose](): void {
-    for (const { key, value } of this.#layers) {
-      key[Symbol.dispose]();
-      value?.[Symbol.dispose]();
-    }
+    for (const layer of this.#layers) disposeLayer(layer);
     this.#layers.length = 0;
   }
 
-  /** Copies slots into new tensors: a look-up in which each slot of a head is a row of the table. */
-  #gather(capacity: number, rows: readonly number[]): void {
-    const { [0]: first } = this.#layers;
-    if (!first) return;
-    const ids = new Uint32Array(rows.length * this.#heads * capacity);
-    rows.forEach((row, i) => {
-      for (let head = 0; head < this.#heads; head++) {
-        const to = (i * this.#heads + head) * capacity;
-        const from = (row * this.#heads + head) * this.#capacity;
-        for (let slot = 0; slot < this.#length; slot++) ids[to + slot] = from + slot;
-      }
-    });
-    using places = this.#backend.upload(new HostTensor([ids.length], ids));
-    const shape = [rows.length, this.#heads, capacity, this.#headDim];
-    const look = (cache: T): T => {
-      using table = this.#backend.reshape(cache, [
-        this.#batch * this.#heads * this.#capacity,
-        this.#headDim,
-      ]);
-      const { dtype } = cache as { dtype: "f32" | "f16" };
-      using copy = this.#backend.run(embedding, { table, ids: places }, { dtype }).y;
-      return this.#backend.reshape(copy, shape);
+  #requireUsable(method: string): void {
+    requireInput(!this.disposed, method, "cache", "must not be disposed", "disposed");
+  }
+
+  #allocate(batch: number, capacity: number): KvCacheLayer<T> {
+    const spec = { shape: [batch, this.#heads, capacity, this.#headDim], dtype: this.#dtype };
+    using made = new DisposableStack();
+    const layer = {
+      key: made.use(this.backend.zeros(spec)),
+      value: made.use(this.backend.zeros(spec)),
     };
-    // Layer by layer, so that no more than one is held twice. What could be refused, a size above a limit,
-    // is refused for the first.
-    this.#layers.forEach((old, i) => {
-      using made = new DisposableStack();
-      this.#layers[i] = { key: made.use(look(old.key)), value: made.use(look(old.value)) };
-      made.move();
-      old.key[Symbol.dispose]();
-      old.value[Symbol.dispose]();
-    });
-    this.#capacity = capacity;
+    made.move();
+    return layer;
+  }
+
+  #write({ key, value }: KvCacheLayer<T>, keys: T, values: T, position: number): void {
+    const inputs = { keyCache: key, valueCache: value, keys, values };
+    this.backend.run(kvAppend, inputs, { position });
+  }
+
+  /** Brings the filled slots of the named sequences to the front, in layers of another size if need be. */
+  #move(rows: readonly number[], capacity: number): void {
+    const staysInPlace = rows.length === this.#batch && capacity === this.#capacity;
+    using places = this.#length > 0 ? this.#places(rows) : undefined;
+    try {
+      // Layer by layer, so that no more than one is held twice.
+      this.#layers.forEach((old, i) => {
+        using made = new DisposableStack();
+        const moved = places && {
+          key: made.use(this.#filled(old.key, places, rows.length)),
+          value: made.use(this.#filled(old.value, places, rows.length)),
+        };
+        if (!staysInPlace) {
+          this.#layers[i] = this.#allocate(rows.length, capacity);
+          disposeLayer(old);
+        }
+        if (moved) this.#write(this.#layers[i]!, moved.key, moved.value, 0);
+      });
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
     this.#batch = rows.length;
+    this.#capacity = capacity;
+  }
+
+  /** Numbers of the filled slots of each sequence, token by token: u32[batch · length · heads]. */
+  #places(rows: readonly number[]): T {
+    const ids = new Uint32Array(rows.length * this.#length * this.#heads);
+    let i = 0;
+    for (const row of rows) {
+      for (let token = 0; token < this.#length; token++) {
+        for (let head = 0; head < this.#heads; head++) {
+          ids[i++] = (row * this.#heads + head) * this.#capacity + token;
+        }
+      }
+    }
+    return this.backend.upload(new HostTensor([ids.length], ids));
+  }
+
+  /** A look-up in which each slot of a head is a row of the table: [batch, length, heads, headDim]. */
+  #filled(cache: T, places: T, batch: number): T {
+    const slots = this.#batch * this.#heads * this.#capacity;
+    using table = this.backend.reshape(cache, [slots, this.#headDim]);
+    using copy = this.backend.run(embedding, { table, ids: places }, { dtype: this.#dtype }).y;
+    return this.backend.reshape(copy, [batch, this.#length, this.#heads, this.#headDim]);
   }
 }
 
-function demand(condition: boolean, argument: string, rule: string, value: unknown): void {
-  if (condition) return;
-  throw new ModelInputError({ op: "KvCache", argument, rule, value: String(value) });
+function disposeLayer<T extends Tensor>({ key, value }: KvCacheLayer<T>): void {
+  key[Symbol.dispose]();
+  value[Symbol.dispose]();
 }

@@ -22,6 +22,11 @@ export type ActivationDtype = "f32" | "f16";
  */
 export type SumOrder = "vector" | "tile";
 
+/** The order of the sums in a call with so many tokens per sequence. */
+export function orderOf(tokens: number): SumOrder {
+  return tokens === 1 ? "vector" : "tile";
+}
+
 /** y = x · Wᵀ + b. */
 export class Linear<T extends Tensor> {
   readonly #backend: Backend<T>;

@@ -5,9 +5,9 @@
  */
 
 import type { Backend } from "../runtime/backend.ts";
-import { ModelInputError } from "../runtime/errors.ts";
+import { requireInput } from "../runtime/errors.ts";
 import type { Tensor } from "../runtime/tensor.ts";
-import { type StableLmConfig, withTensorNames } from "./config.ts";
+import { StableLmConfig, withTensorNames } from "./config.ts";
 import { requireOptions } from "./inputs.ts";
 import type { ActivationDtype } from "./layers.ts";
 import { type Head, type Parameter, parametersOf } from "./parameters.ts";
@@ -23,7 +23,10 @@ export interface WeightOptions {
    * checkpoint stores, and f32 for quantised ones.
    */
   readonly dtype?: WeightDtype | "auto" | undefined;
-  /** Element type of the residual stream, keys and values: f16 where the weights are f16, else f32. */
+  /**
+   * Element type of the residual stream, keys and values: f16 where the weights are f16 and the device can
+   * store it, else f32.
+   */
   readonly activationDtype?: ActivationDtype | undefined;
   /** Accept weights that are NaN or infinite; false unless given. */
   readonly allowNonFinite?: boolean | undefined;
@@ -76,12 +79,14 @@ export async function loadParts<T extends Tensor>(
   options: LoadOptions<T>,
 ): Promise<ModelParts<T>> {
   requireOptions("load", options, ["backend", "config", "source", ...WEIGHT_OPTIONS]);
+  requireWeightOptions("load", options);
   const { backend, source, signal, onProgress, allowNonFinite } = options;
+  const isConfig = options.config instanceof StableLmConfig;
+  requireInput(isConfig, "load", "config", "must be a StableLmConfig", typeof options.config);
   signal?.throwIfAborted();
   const config = withTensorNames(options.config, source.tensors.keys());
   const dtype = weightDtype(options.dtype, config, source);
-  const activationDtype = options.activationDtype ?? (dtype === "f16" ? "f16" : "f32");
-  requireOneOf("activationDtype", activationDtype, ["f32", "f16"]);
+  const { activationDtype = dtype === "f16" && backend.hasF16 ? "f16" : "f32" } = options;
   using made = new DisposableStack();
   const wanted = parametersIn(source, config, head);
   const parameters = made.use(new ParameterStore(backend, wanted, dtype));
@@ -114,15 +119,38 @@ export function weightDtype(
   config: StableLmConfig,
   source: WeightSource,
 ): WeightDtype {
-  requireOneOf("dtype", asked ?? "auto", ["f32", "f16", "bf16", "auto"]);
   if (asked !== undefined && asked !== "auto") return asked;
   if (config.dtype !== null) return DTYPES[config.dtype]!;
   const table = findTensor(source, EMBEDDING) ?? findTensor(source, LM_HEAD);
   return table === undefined ? "f32" : source.tensors.get(table)!.dtype;
 }
 
-function requireOneOf(argument: string, value: string, known: readonly string[]): void {
-  if (known.includes(value)) return;
-  const rule = `must be one of ${known.join(", ")}`;
-  throw new ModelInputError({ op: "load", argument, rule, value: String(value) });
+/**
+ * Checks what can be checked before any file is looked for.
+ *
+ * @throws {ModelInputError} If there is no backend, or an option is not one of its values
+ */
+export function requireWeightOptions<T extends Tensor>(
+  method: string,
+  { backend, dtype = "auto", activationDtype = "f32" }: WeightOptions & { backend: Backend<T> },
+): void {
+  const isBackend = typeof backend === "object" && backend !== null && "maxTensorBytes" in backend;
+  requireInput(isBackend, method, "backend", "must be a backend", typeof backend);
+  const oneOf = (argument: string, value: string, known: readonly string[]) =>
+    requireInput(
+      known.includes(value),
+      method,
+      argument,
+      `must be one of ${known.join(", ")}`,
+      value,
+    );
+  oneOf("dtype", dtype, ["f32", "f16", "bf16", "auto"]);
+  oneOf("activationDtype", activationDtype, ["f32", "f16"]);
+  requireInput(
+    backend.hasF16 || activationDtype === "f32",
+    method,
+    "activationDtype",
+    "must be f32, as the device cannot store f16 (shader-f16)",
+    activationDtype,
+  );
 }

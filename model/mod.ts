@@ -13,6 +13,7 @@ export {
   type StableLmConfigOptions,
 } from "./config.ts";
 export { type Estimate, estimate, type EstimateOptions } from "./estimate.ts";
+export type { ForwardInputs } from "./forward_inputs.ts";
 export * from "./generation_config.ts";
 export { fetchCheckpoint, type FetchCheckpointOptions } from "./hub/fetch_checkpoint.ts";
 export type { IdMatrix } from "./inputs.ts";
@@ -21,8 +22,13 @@ export { KvCache, type KvCacheLayer, type KvCacheOptions } from "./kv_cache.ts";
 export type { ActivationDtype } from "./layers.ts";
 export type { LoadOptions, WeightOptions } from "./loading.ts";
 export { BaseModelOutput, HeadOutput, ModelOutput, type OutputParts } from "./output.ts";
-export { type Head, type Parameter, parameterCount, parametersOf } from "./parameters.ts";
-export { type DecoderRun, type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
+export { type Head, headOf, type Parameter, parameterCount, parametersOf } from "./parameters.ts";
+export {
+  type DecodeOptions,
+  type DecoderRun,
+  type ModelParts,
+  StableLmPreTrainedModel,
+} from "./pretrained.ts";
 export {
   type FindOptions,
   findPretrained,
@@ -45,7 +51,6 @@ export {
   type SequenceClassificationInputs,
   StableLmForSequenceClassification,
 } from "./sequence_classification.ts";
-export type { ForwardInputs } from "./step.ts";
 export {
   StableLmForTokenClassification,
   type TokenClassificationInputs,

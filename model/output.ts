@@ -41,9 +41,13 @@ export class ModelOutput<T extends Tensor> implements Disposable {
     this.#owned = new Set(owned);
   }
 
-  /** Takes a tensor or the cache out of the output, to outlive it. */
-  keep<P extends T | KvCache<T>>(part: P): P {
-    if (!this.#owned.delete(part)) {
+  /**
+   * Takes a tensor or the cache out of the output, to outlive it.
+   *
+   * @throws {RangeError} If the output does not own it: it was passed in, or kept before, or is not there
+   */
+  keep<P extends T | KvCache<T>>(part: P | undefined): P {
+    if (part === undefined || !this.#owned.delete(part)) {
       throw new RangeError("Cannot keep what this output does not own");
     }
     return part;

@@ -10,6 +10,15 @@ import type { StableLmConfig } from "./config.ts";
 /** What stands on top of the decoder. */
 export type Head = "none" | "causal-lm" | "sequence-classification" | "token-classification";
 
+/** What stands on the decoder of a checkpoint, by its tensors' names. */
+export function headOf(config: StableLmConfig, names: ReadonlySet<string>): Head {
+  if (names.has("score.bias")) return "token-classification";
+  if (names.has("score.weight")) return "sequence-classification";
+  const isBare = !names.has("lm_head.weight") &&
+    (!config.tie_word_embeddings || names.has("embed_tokens.weight"));
+  return isBare ? "none" : "causal-lm";
+}
+
 /** A parameter of the model; a checkpoint may store it as several tensors, one after the other. */
 export interface Parameter {
   /** Its name in the model: that of its tensor, unless there are several. */

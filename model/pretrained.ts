@@ -5,17 +5,18 @@
  */
 
 import type { Backend } from "../runtime/backend.ts";
-import { ModelInputError } from "../runtime/errors.ts";
+import { requireInput } from "../runtime/errors.ts";
 import type { Tensor } from "../runtime/tensor.ts";
 import type { StableLmConfig } from "./config.ts";
+import { checkInputs, type ForwardInputs } from "./forward_inputs.ts";
 import type { GenerationConfig } from "./generation_config.ts";
 import { requireOptions } from "./inputs.ts";
-import { KvCache } from "./kv_cache.ts";
+import { KvCache, roomFor } from "./kv_cache.ts";
 import type { ActivationDtype } from "./layers.ts";
 import type { OutputParts } from "./output.ts";
 import { RotaryTables } from "./rotary_tables.ts";
 import { Decoder } from "./stablelm.ts";
-import { checkInputs, type ForwardInputs, withStep } from "./step.ts";
+import { withStep } from "./step.ts";
 import type { ParameterStore } from "./weights/parameter_store.ts";
 
 /** What a model is made of. */
@@ -34,14 +35,22 @@ export interface ModelParts<T extends Tensor> {
   readonly generationConfig?: GenerationConfig | undefined;
 }
 
-/** What one call of the decoder gives. */
+/** What one call of the decoder, and of the head on it, gives. */
 export interface DecoderRun<T extends Tensor> {
-  /** The hidden state after the final norm, [B, S, H]. */
-  readonly lastHiddenState: T;
+  /** What the head made of the hidden state. */
+  readonly result: T;
   /** What else was asked for. */
   readonly parts: OutputParts<T>;
-  /** What the call made, the hidden state apart. */
+  /** What the call made, the result included. */
   readonly owned: readonly Disposable[];
+}
+
+/** How to run the decoder. */
+export interface DecodeOptions<T extends Tensor> {
+  /** Further checks, once it is known how many sequences and tokens there are. */
+  check?(batch: number, tokens: number): void;
+  /** Makes the result of the hidden state after the final norm, [B, S, H], which it does not keep. */
+  head(hidden: T): T;
 }
 
 /** Base of the models: a decoder and the parameters of decoder and head. */
@@ -101,14 +110,13 @@ export abstract class StableLmPreTrainedModel<T extends Tensor> implements Dispo
   }
 
   /**
-   * Checks the inputs, and runs the decoder on them.
-   *
-   * @param check further checks, once it is known how many sequences and tokens there are
+   * Checks the inputs, runs the decoder and the head on them, and only then counts the tokens into the cache:
+   * a call that throws leaves it as long as it was.
    */
   protected decode(
     method: string,
     inputs: ForwardInputs<T>,
-    check?: (batch: number, tokens: number) => void,
+    { check, head }: DecodeOptions<T>,
   ): DecoderRun<T> {
     this.#requireUsable(method);
     const { output_hidden_states: hidden, output_attentions: weights } = this.config;
@@ -128,25 +136,26 @@ export abstract class StableLmPreTrainedModel<T extends Tensor> implements Dispo
     check?.(batch, tokens);
     using made = new DisposableStack();
     const cache = inputs.pastKeyValues ??
-      made.use(this.#cache(batch, useCache ? undefined : tokens, !useCache));
-    const { lastHiddenState, hiddenStates, attentions } = withStep(
+      made.use(this.#cache(batch, useCache ? roomFor(tokens) : tokens, !useCache));
+    const { result, hiddenStates, attentions } = withStep(
       context,
       given,
       checked,
       cache,
-      (step) => ({
-        lastHiddenState: this.#decoder.forward(step),
-        hiddenStates: step.hiddenStates,
-        attentions: step.attentions,
-      }),
+      (step) => {
+        using hidden = this.#decoder.forward(step);
+        const { hiddenStates, attentions } = step;
+        return { result: head(hidden), hiddenStates, attentions };
+      },
     );
-    const owned: Disposable[] = [...hiddenStates ?? [], ...attentions ?? []];
+    cache.advance(tokens);
+    const owned: Disposable[] = [result, ...hiddenStates ?? [], ...attentions ?? []];
     if (useCache && inputs.pastKeyValues === undefined) {
       made.move();
       owned.push(cache);
     }
     const pastKeyValues = useCache ? cache : undefined;
-    return { lastHiddenState, parts: { pastKeyValues, hiddenStates, attentions }, owned };
+    return { result, parts: { pastKeyValues, hiddenStates, attentions }, owned };
   }
 
   #cache(batch: number, capacity: number | undefined, shared: boolean): KvCache<T> {
@@ -162,13 +171,6 @@ export abstract class StableLmPreTrainedModel<T extends Tensor> implements Dispo
   }
 
   #requireUsable(method: string): void {
-    if (!this.#disposed) return;
-    const fault = {
-      op: method,
-      argument: "model",
-      rule: "must not be disposed",
-      value: "disposed",
-    };
-    throw new ModelInputError(fault);
+    requireInput(!this.#disposed, method, "model", "must not be disposed", "disposed");
   }
 }

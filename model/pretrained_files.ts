@@ -5,13 +5,13 @@
  */
 
 import type { Backend } from "../runtime/backend.ts";
-import { ModelFormatError } from "../runtime/errors.ts";
+import { ModelDownloadError, ModelFormatError, requireInput } from "../runtime/errors.ts";
 import type { Tensor } from "../runtime/tensor.ts";
-import { StableLmConfig } from "./config.ts";
+import { CONFIG_KEYS, StableLmConfig } from "./config.ts";
 import { GenerationConfig } from "./generation_config.ts";
 import { fetchCheckpoint, type FetchCheckpointOptions } from "./hub/fetch_checkpoint.ts";
 import { requireOptions } from "./inputs.ts";
-import { loadParts, WEIGHT_OPTIONS, type WeightOptions } from "./loading.ts";
+import { loadParts, requireWeightOptions, WEIGHT_OPTIONS, type WeightOptions } from "./loading.ts";
 import type { Head } from "./parameters.ts";
 import type { ModelParts } from "./pretrained.ts";
 import { fileBytes } from "./weights/byte_source.ts";
@@ -63,18 +63,19 @@ const FIND_OPTIONS: readonly string[] = [
 /**
  * Finds a model and loads it.
  *
- * @param where a folder with `config.json` and safetensors files, a `.gguf` file, or a repository of the hub
- * as `owner/name`; a folder of that name comes first
+ * @param where a folder with `config.json` and safetensors files, a `.gguf` file, either as a path or a file
+ * URL, or a repository of the hub as `owner/name`; a folder of that name comes first
  * @throws {ModelInputError} If an option is unknown or not one of its values
  * @throws {ModelDownloadError} If the repository could not be fetched
  * @throws {ModelConfigError | ModelFormatError | ModelUnsupportedError} If a file breaks a rule
  */
 export async function loadPretrained<T extends Tensor>(
   head: Head,
-  where: string,
+  where: string | URL,
   options: PretrainedOptions<T>,
 ): Promise<ModelParts<T>> {
   requireOptions("fromPretrained", options, ["backend", ...FIND_OPTIONS, ...WEIGHT_OPTIONS]);
+  requireWeightOptions("fromPretrained", options);
   const { backend, dtype, activationDtype, allowNonFinite, signal, onProgress, ...find } = options;
   using files = await findPretrained(where, { ...find, signal, onProgress });
   const { config, source, generationConfig } = files;
@@ -89,21 +90,43 @@ export async function loadPretrained<T extends Tensor>(
  * @param where as for {@linkcode loadPretrained}
  */
 export async function findPretrained(
-  where: string,
+  where: string | URL,
   options: FindOptions = {},
 ): Promise<PretrainedFiles> {
   requireOptions("findPretrained", options, [...FIND_OPTIONS, "signal", "onProgress"]);
   const { config: replaced = {}, ...fetching } = options;
+  for (const key of Object.keys(replaced)) {
+    const rule = "must be a key of a StableLM config";
+    requireInput(CONFIG_KEYS.includes(key), "findPretrained", `config ${key}`, rule, key);
+  }
+  const path = where instanceof URL ? await pathOf(where) : where;
+  const isPath = typeof path === "string" && path !== "";
+  requireInput(
+    isPath,
+    "findPretrained",
+    "where",
+    "must be a path, a file: URL or owner/name",
+    path,
+  );
+  return await findAt(path, replaced, fetching);
+}
+
+async function findAt(
+  where: string,
+  replaced: Readonly<Record<string, unknown>>,
+  fetching: FetchCheckpointOptions,
+): Promise<PretrainedFiles> {
+  const { signal } = fetching;
   if (/\.gguf$/i.test(where)) {
-    const { config, source } = await openGguf(await fileBytes(where), { signal: options.signal });
+    const { config, source } = await openGguf(await fileBytes(where), { signal });
     return opened(source, () => {
       const stated = StableLmConfig.fromJson({ ...config, ...replaced }, source.name);
       const generationConfig = GenerationConfig.fromModelConfig(stated);
       return { config: stated, generationConfig, warnings: [] };
     });
   }
-  const folder = await isFolder(where) ? where : await fetchCheckpoint(where, fetching);
-  const checkpoint = await openCheckpoint(folder, { signal: options.signal });
+  const folder = await isFolder(where) ? where : await fetchNamed(where, fetching);
+  const checkpoint = await openCheckpoint(folder, { signal });
   const { config, configFile, generationConfig, source, warnings } = checkpoint;
   return opened(source, () => {
     const json = { ...config, ...replaced };
@@ -116,6 +139,22 @@ export async function findPretrained(
       warnings,
     };
   });
+}
+
+/** What could not be fetched may have been meant as a folder. */
+async function fetchNamed(name: string, options: FetchCheckpointOptions): Promise<string> {
+  try {
+    return await fetchCheckpoint(name, options);
+  } catch (error) {
+    if (!(error instanceof ModelDownloadError)) throw error;
+    throw new ModelDownloadError(`${error.message}; and there is no folder ${name} here`);
+  }
+}
+
+async function pathOf(url: URL): Promise<string> {
+  requireInput(url.protocol === "file:", "findPretrained", "where", "must be a file: URL", url);
+  const { fileURLToPath } = await import("node:url");
+  return fileURLToPath(url);
 }
 
 /** Closes the source again if what is read from its config breaks a rule. */

@@ -18,8 +18,17 @@ interface Tables<T> {
   readonly sin: T;
 }
 
-/** Tables are made for at least this many positions. */
+/** Tables have at least this many rows, unless the model was made for fewer positions. */
 const FEWEST_ROWS = 256;
+
+/**
+ * Rows of a table that is to have `length`: the next power of two, so that growing is rare, but not past the
+ * context that the model was made for; beyond that, the next multiple of it.
+ */
+function rowsFor(length: number, usual: number): number {
+  if (length > usual) return Math.ceil(length / usual) * usual;
+  return Math.min(2 ** Math.ceil(Math.log2(Math.max(length, FEWEST_ROWS))), usual);
+}
 
 /** Cosines and sines of a config's frequencies, made again when they change or do not reach far enough. */
 export class RotaryTables<T extends Tensor> implements Disposable {
@@ -40,9 +49,7 @@ export class RotaryTables<T extends Tensor> implements Disposable {
     const { key, inverseFrequencies, attentionScaling } = this.#schedule.frequenciesFor(length);
     if (this.#tables?.key === key && this.#tables.rows >= length) return this.#tables;
     const { max_position_embeddings: usual, rotary_dim: rotaryDim } = this.#config;
-    // Powers of two up to the context that the model was made for, so that growing is rare.
-    const doubled = 2 ** Math.ceil(Math.log2(Math.max(length, FEWEST_ROWS)));
-    const rows = Math.max(length, Math.min(doubled, usual));
+    const rows = rowsFor(length, usual);
     const host = ropeTables({ rotaryDim, positions: rows, inverseFrequencies, attentionScaling });
     using made = new DisposableStack();
     const cos = made.use(this.#backend.upload(host.cos));

@@ -5,16 +5,17 @@
  */
 
 import { embedding } from "../kernels/embedding/embedding.ts";
-import { ModelInputError } from "../runtime/errors.ts";
+import { requireInput } from "../runtime/errors.ts";
 import { HostTensor, type Tensor } from "../runtime/tensor.ts";
-import { type Ids, requireIds, requireOptions } from "./inputs.ts";
+import type { ProblemType } from "./config.ts";
+import { type IdMatrix, type Ids, requireIds, requireOptions } from "./inputs.ts";
 import { Linear } from "./layers.ts";
 import { type LoadOptions, loadParts } from "./loading.ts";
 import { binaryCrossEntropy, crossEntropyLoss, IGNORED, meanSquaredError } from "./losses.ts";
 import { HeadOutput } from "./output.ts";
 import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
 import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
-import { FORWARD_INPUTS, type ForwardInputs } from "./step.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 
 /** What {@linkcode StableLmForSequenceClassification.forward} takes. */
 export interface SequenceClassificationInputs<T extends Tensor = Tensor> extends ForwardInputs<T> {
@@ -22,11 +23,8 @@ export interface SequenceClassificationInputs<T extends Tensor = Tensor> extends
    * One class per sequence; or one row of numbers per sequence, with one for each class: 0 or 1 where several
    * classes may hold, any number for regression. Regression to one number takes that number per sequence.
    */
-  readonly labels?: readonly number[] | readonly (readonly number[])[] | undefined;
+  readonly labels?: ArrayLike<number> | readonly ArrayLike<number>[] | undefined;
 }
-
-/** What the labels are compared by; `problem_type` in a config. */
-type ProblemType = "regression" | "single_label_classification" | "multi_label_classification";
 
 /** Class scores of whole sequences, read off each one's last token. */
 export class StableLmForSequenceClassification<T extends Tensor = Tensor>
@@ -39,7 +37,14 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
     this.#score = new Linear(this.backend, this.parameters, "score");
   }
 
-  /** Loads a model from a config and a source of weights; for errors see {@linkcode loadParts}. */
+  /**
+   * Loads a model from a config and a source of weights.
+   *
+   * @throws {ModelInputError} If an option is unknown or not one of its values
+   * @throws {ModelConfigError} If the config contradicts the tensors' names
+   * @throws {ModelFormatError} If a tensor is missing, damaged, of another shape, or not finite
+   * @throws {ModelUnsupportedError} If a weight does not fit the dtype
+   */
   static async load<T extends Tensor>(
     options: LoadOptions<T>,
   ): Promise<StableLmForSequenceClassification<T>> {
@@ -47,9 +52,18 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
     return new StableLmForSequenceClassification(parts);
   }
 
-  /** Loads a model from a folder, a GGUF file or a repository of the hub; see {@linkcode loadPretrained}. */
+  /**
+   * Finds a model and loads it. Permissions: `--allow-read` of its files; for the hub see
+   * {@linkcode fetchCheckpoint}.
+   *
+   * @param where a folder with `config.json` and safetensors files, a `.gguf` file, either as a path or a file
+   * URL, or a repository of the hub as `owner/name`; a folder of that name comes first
+   * @throws {ModelInputError} If an option is unknown or not one of its values
+   * @throws {ModelDownloadError} If a repository could not be fetched
+   * @throws {ModelConfigError | ModelFormatError | ModelUnsupportedError} If a file breaks a rule
+   */
   static async fromPretrained<T extends Tensor>(
-    where: string,
+    where: string | URL,
     options: PretrainedOptions<T>,
   ): Promise<StableLmForSequenceClassification<T>> {
     const parts = await loadPretrained("sequence-classification", where, options);
@@ -62,6 +76,7 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
    * The score of a sequence is that of its last token that is not `pad_token_id`, wherever padding stands; the
    * mask is not asked. Without a pad id, or with embeddings for input, it is that of the last position. Where
    * the pad id is the end-of-text id too, an end-of-text at the end counts as padding, as in transformers.
+   * Keys and values are returned where `useCache` asks for them, and not because the config does.
    *
    * @returns logits f32[B, num_labels], the loss where there are labels, and what was asked for besides
    * @throws {ModelInputError} If an input breaks a rule, or there is no pad id for more than one sequence;
@@ -72,14 +87,15 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
     const { labels, ...rest } = inputs;
     const rows = this.#lastTokens(inputs);
     const loss = labels && this.#loss(labels, rows.length);
-    const { lastHiddenState, parts, owned } = this.decode("forward", rest);
+    const { result: logits, parts, owned } = this.decode("forward", {
+      ...rest,
+      useCache: rest.useCache ?? rest.pastKeyValues !== undefined,
+    }, { head: (hidden) => this.#scores(hidden, rows) });
     using made = new DisposableStack();
     for (const part of owned) made.use(part);
-    using hidden = lastHiddenState;
-    const logits = made.use(this.#scores(hidden, rows));
     const value = await loss?.(logits);
     made.move();
-    return new HeadOutput(logits, value, parts, [logits, ...owned]);
+    return new HeadOutput(logits, value, parts, owned);
   }
 
   /** [B, S, H] → [B, num_labels]. */
@@ -97,7 +113,8 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
     const { pad_token_id: pad, vocab_size: below } = this.config;
     let ids: Ids | undefined;
     if (inputIds !== undefined) {
-      ids = requireIds("forward", "inputIds", inputIds, { below, bound: "vocab_size" });
+      // Where padding stands is seen on the host.
+      ids = requireIds("forward", "inputIds", inputIds as IdMatrix, { below, bound: "vocab_size" });
     }
     // What is wrong with the embeddings, or with having neither, is said when all inputs are checked.
     const { batch, tokens } = ids ?? {
@@ -124,11 +141,13 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
     batch: number,
   ): (logits: T) => Promise<number> {
     const { num_labels: classes } = this.config;
-    const isRows = Array.isArray(labels) && labels.every(Array.isArray);
-    const isFlat = Array.isArray(labels) && labels.every((label) => typeof label === "number");
+    const entries: unknown[] = isList(labels) ? Array.from<unknown>(labels) : [];
+    const isFlat = entries.length > 0 && entries.every((label) => typeof label === "number");
+    const isRows = entries.length > 0 && entries.every(isList);
     demand(isRows || isFlat, "labels", "must be numbers, or rows of numbers", typeof labels);
-    demand(labels.length === batch, "labels", `must have ${batch} entries`, labels.length);
-    const flat = (labels as number[][]).flat();
+    demand(entries.length === batch, "labels", `must have ${batch} entries`, entries.length);
+    const rows = entries.map((entry) => isList(entry) ? Array.from(entry) : [entry]) as number[][];
+    const flat = rows.flat();
     const bad = flat.find((label) => !Number.isFinite(label));
     demand(bad === undefined, "labels", "must be finite", bad);
     const problem = this.#problemType(isFlat ? flat : undefined);
@@ -140,10 +159,8 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
       demand(wrong === undefined, "labels", `must be classes below ${classes}`, wrong);
       return (logits) => crossEntropyLoss(this.backend, logits, flat);
     }
-    const isShaped = isFlat
-      ? classes === 1
-      : (labels as number[][]).every(({ length }) => length === classes);
-    demand(isShaped, "labels", `must have ${classes} numbers per sequence`, flat.length);
+    const isShaped = rows.every(({ length }) => length === classes);
+    demand(isShaped, "labels", `must have ${classes} numbers per sequence`, rows[0]!.length);
     const loss = problem === "regression" ? meanSquaredError : binaryCrossEntropy;
     return async (logits) => loss((await this.backend.read(logits)).numbers, flat);
   }
@@ -151,7 +168,7 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
   /** As in transformers: what the config says, else by the number and kind of labels. */
   #problemType(flat: readonly number[] | undefined): ProblemType {
     const { problem_type: stated, num_labels: classes } = this.config;
-    if (stated !== null) return stated as ProblemType;
+    if (stated !== null) return stated;
     if (classes === 1) return "regression";
     return flat?.every(Number.isInteger)
       ? "single_label_classification"
@@ -159,7 +176,15 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
   }
 }
 
-function demand(condition: boolean, argument: string, rule: string, value: unknown): void {
-  if (condition) return;
-  throw new ModelInputError({ op: "forward", argument, rule, value: String(value) });
+function isList(value: unknown): value is ArrayLike<unknown> {
+  return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
+}
+
+function demand(
+  condition: boolean,
+  argument: string,
+  rule: string,
+  value: unknown,
+): asserts condition {
+  requireInput(condition, "forward", argument, rule, value);
 }

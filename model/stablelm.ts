@@ -188,7 +188,7 @@ export class Decoder<T extends Tensor> {
   }
 
   /**
-   * Runs the tokens of a step through all layers and counts them into its cache.
+   * Runs the tokens of a step through all layers, which write into its cache without counting them.
    *
    * @returns the last hidden state after the final norm, [B, S, H]
    */
@@ -201,9 +201,10 @@ export class Decoder<T extends Tensor> {
       hiddenStates?.push(this.#backend.reshape(residual.tensor, residual.tensor.shape));
       residual.replace(layer.forward(residual.tensor, step)); //              [B, S, H]
     }
-    const last = this.#norm.forward(residual.tensor); //                      [B, S, H]
+    using made = new DisposableStack();
+    const last = made.use(this.#norm.forward(residual.tensor)); //            [B, S, H]
     hiddenStates?.push(this.#backend.reshape(last, last.shape));
-    step.cache.advance(step.tokens);
+    made.move();
     return last;
   }
 }

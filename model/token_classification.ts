@@ -6,13 +6,13 @@
 
 import type { Tensor } from "../runtime/tensor.ts";
 import { type IdMatrix, requireIds, requireLabelShape, requireOptions } from "./inputs.ts";
-import { Linear } from "./layers.ts";
+import { Linear, orderOf } from "./layers.ts";
 import { type LoadOptions, loadParts } from "./loading.ts";
 import { crossEntropyLoss, IGNORED } from "./losses.ts";
 import { HeadOutput } from "./output.ts";
 import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
 import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
-import { FORWARD_INPUTS, type ForwardInputs } from "./step.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 
 /** What {@linkcode StableLmForTokenClassification.forward} takes. */
 export interface TokenClassificationInputs<T extends Tensor = Tensor>
@@ -32,16 +32,32 @@ export class StableLmForTokenClassification<T extends Tensor = Tensor>
     this.#score = new Linear(this.backend, this.parameters, "score");
   }
 
-  /** Loads a model from a config and a source of weights; for errors see {@linkcode loadParts}. */
+  /**
+   * Loads a model from a config and a source of weights.
+   *
+   * @throws {ModelInputError} If an option is unknown or not one of its values
+   * @throws {ModelConfigError} If the config contradicts the tensors' names
+   * @throws {ModelFormatError} If a tensor is missing, damaged, of another shape, or not finite
+   * @throws {ModelUnsupportedError} If a weight does not fit the dtype
+   */
   static async load<T extends Tensor>(
     options: LoadOptions<T>,
   ): Promise<StableLmForTokenClassification<T>> {
     return new StableLmForTokenClassification(await loadParts("token-classification", options));
   }
 
-  /** Loads a model from a folder, a GGUF file or a repository of the hub; see {@linkcode loadPretrained}. */
+  /**
+   * Finds a model and loads it. Permissions: `--allow-read` of its files; for the hub see
+   * {@linkcode fetchCheckpoint}.
+   *
+   * @param where a folder with `config.json` and safetensors files, a `.gguf` file, either as a path or a file
+   * URL, or a repository of the hub as `owner/name`; a folder of that name comes first
+   * @throws {ModelInputError} If an option is unknown or not one of its values
+   * @throws {ModelDownloadError} If a repository could not be fetched
+   * @throws {ModelConfigError | ModelFormatError | ModelUnsupportedError} If a file breaks a rule
+   */
   static async fromPretrained<T extends Tensor>(
-    where: string,
+    where: string | URL,
     options: PretrainedOptions<T>,
   ): Promise<StableLmForTokenClassification<T>> {
     const parts = await loadPretrained("token-classification", where, options);
@@ -63,18 +79,18 @@ export class StableLmForTokenClassification<T extends Tensor = Tensor>
       bound: "num_labels",
       ignored: IGNORED,
     });
-    const { lastHiddenState, parts, owned } = this.decode(
+    const { result: logits, parts, owned } = this.decode(
       "forward",
       { ...rest, useCache: false },
-      (batch, tokens) => requireLabelShape(targets, batch, tokens),
+      {
+        check: (batch, tokens) => requireLabelShape("labels", targets, batch, tokens),
+        head: (hidden) => this.#score.forward(hidden, orderOf(hidden.shape[1]!), "f32"),
+      },
     );
     using made = new DisposableStack();
     for (const part of owned) made.use(part);
-    using hidden = lastHiddenState;
-    const order = hidden.shape[1] === 1 ? "vector" : "tile";
-    const logits = made.use(this.#score.forward(hidden, order, "f32"));
     const loss = targets && await crossEntropyLoss(this.backend, logits, targets.values);
     made.move();
-    return new HeadOutput(logits, loss, parts, [logits, ...owned]);
+    return new HeadOutput(logits, loss, parts, owned);
   }
 }

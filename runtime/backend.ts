@@ -7,6 +7,7 @@
 import { KernelArgumentError, requireArgument } from "./errors.ts";
 import type { Inputs, Op } from "./op.ts";
 import {
+  byteLength,
   bytesPerElement,
   describe,
   elementCount,
@@ -23,6 +24,8 @@ export interface Backend<T extends Tensor = Tensor> extends Disposable {
   readonly description: string;
   /** The most bytes that one tensor may take; a larger one has to be split. */
   readonly maxTensorBytes: number;
+  /** True if ops can store f16; all can read it. */
+  readonly hasF16: boolean;
   /** Copies a tensor to the backend. */
   upload(tensor: HostTensor): T;
   /** A tensor of zeros, for a cache that ops write into. */
@@ -182,6 +185,22 @@ export function requireWritable(tensor: Tensor, first: number, part: HostTensor)
     "part",
     "must end at a multiple of 4 bytes, or where the tensor ends",
     describe(part),
+  );
+}
+
+/** Refuses a tensor that takes more than a binding can hold. */
+export function requireBindable(
+  op: string,
+  argument: string,
+  spec: TensorSpec,
+  maxTensorBytes: number,
+): void {
+  requireArgument(
+    byteLength(spec) <= maxTensorBytes,
+    op,
+    argument,
+    `must take at most ${maxTensorBytes} bytes (maxStorageBufferBindingSize)`,
+    `${describe(spec)} takes ${byteLength(spec)}`,
   );
 }
 

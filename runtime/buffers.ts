@@ -67,8 +67,8 @@ export class BufferPool {
    * @throws {GpuLimitError} If the device has no buffers of that size
    */
   take(bytes: number): GPUBuffer {
-    const size = sizeClass(bytes);
     const { maxBufferSize } = this.#opened.profile.limits;
+    const size = sizeClass(bytes, maxBufferSize);
     if (size > maxBufferSize) {
       throw new GpuLimitError(
         `Cannot allocate a tensor: its bytes must be at most ${maxBufferSize} (maxBufferSize): ${bytes}`,
@@ -154,12 +154,13 @@ const LARGE = 16 * 1024 * 1024;
 
 /**
  * Rounds up so that sizes which differ a little share buffers: to 256 bytes, and to an eighth of the
- * next lower power of two above that; large ones to a 64th, since what is added is wasted.
+ * next lower power of two above that; large ones to a 64th, since what is added is wasted. Never past the largest buffer, unless the bytes are.
  */
-export function sizeClass(bytes: number): number {
+export function sizeClass(bytes: number, maxBufferSize: number): number {
   const parts = bytes < LARGE ? 8 : 64;
   const step = Math.max(256, 2 ** Math.floor(Math.log2(Math.max(bytes, 1))) / parts);
-  return Math.max(256, Math.ceil(bytes / step) * step);
+  const rounded = Math.max(256, Math.ceil(bytes / step) * step);
+  return Math.max(bytes, Math.min(rounded, maxBufferSize - maxBufferSize % 4));
 }
 
 /**

@@ -21,6 +21,7 @@ import { elementCount, HostTensor, requireShape, type Shape, type TensorSpec } f
 export class CpuBackend implements Backend<HostTensor> {
   readonly description = "CPU reference (f64)";
   readonly maxTensorBytes: number = Infinity;
+  readonly hasF16: boolean = true;
 
   upload(tensor: HostTensor): HostTensor {
     return new HostTensor(tensor.shape, tensor.values.slice(), tensor.dtype);

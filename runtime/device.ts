@@ -4,7 +4,7 @@
  * @module
  */
 
-import { GpuUnavailableError } from "./errors.ts";
+import { GpuUnavailableError, requireArgument } from "./errors.ts";
 import type { WgslDialect } from "./wgsl.ts";
 
 /** What ops may know of a device when they choose and plan a variant. */
@@ -109,6 +109,8 @@ const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|microsoft basic render/
  * @throws {GpuUnavailableError} If there is no WebGPU, no adapter or no device
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<OpenedDevice> {
+  requireKnown("option", Object.keys(options), ["gpu", "powerPreference", "without"]);
+  requireKnown("without", options.without ?? [], OPTIONAL_FEATURES);
   const gpu = options.gpu ?? globalThis.navigator?.gpu;
   if (!gpu) {
     throw new GpuUnavailableError("Cannot open a device: this runtime has no navigator.gpu");
@@ -148,6 +150,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenedDev
       limits,
     },
   };
+}
+
+function requireKnown(argument: string, names: readonly string[], known: readonly string[]): void {
+  for (const name of names) {
+    const rule = `must be one of ${known.join(", ")}`;
+    requireArgument(known.includes(name), "create", argument, rule, String(name));
+  }
 }
 
 async function requestWithFeatures(

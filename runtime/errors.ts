@@ -214,6 +214,17 @@ export function printable(text: string, most = 120): string {
   return cut.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, "?");
 }
 
+/** Throws a {@linkcode ModelInputError} unless `condition` holds. */
+export function requireInput(
+  condition: boolean,
+  op: string,
+  argument: string,
+  rule: string,
+  value: unknown,
+): asserts condition {
+  if (!condition) throw new ModelInputError({ op, argument, rule, value: String(value) });
+}
+
 /** Throws a {@linkcode KernelArgumentError} unless `condition` holds. */
 export function requireArgument(
   condition: boolean,

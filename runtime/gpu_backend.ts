@@ -11,6 +11,7 @@ import {
   isEmptyCall,
   type Named,
   presentInputs,
+  requireBindable,
   requireDistinct,
   requireReshape,
   requireWritable,
@@ -84,6 +85,10 @@ export class GpuBackend implements Backend<GpuTensor> {
   /** Adapter description. */
   get description(): string {
     return this.profile.description;
+  }
+
+  get hasF16(): boolean {
+    return this.profile.hasF16;
   }
 
   get maxTensorBytes(): number {
@@ -290,10 +295,10 @@ export class GpuBackend implements Backend<GpuTensor> {
       if (input && specs[output]) requireDistinct(op, input, inputs, ({ range }) => range.buffer);
     }
     for (const [name, spec] of Object.entries(specs)) {
-      if (spec) this.#requireBindable(op.name, `output ${name}`, spec);
+      if (spec) requireBindable(op.name, `output ${name}`, spec, this.maxTensorBytes);
     }
     for (const [name, tensor] of presentInputs(op, inputs)) {
-      this.#requireBindable(op.name, name, tensor);
+      requireBindable(op.name, name, tensor, this.maxTensorBytes);
     }
     return specs;
   }
@@ -305,17 +310,6 @@ export class GpuBackend implements Backend<GpuTensor> {
       argument,
       "must be a tensor of this backend",
       tensor instanceof GpuTensor ? "a tensor of another backend" : describeValue(tensor),
-    );
-  }
-
-  #requireBindable(op: string, argument: string, spec: TensorSpec): void {
-    const most = this.maxTensorBytes;
-    requireArgument(
-      byteLength(spec) <= most,
-      op,
-      argument,
-      `must take at most ${most} bytes (maxStorageBufferBindingSize)`,
-      `${describe(spec)} takes ${byteLength(spec)}`,
     );
   }
 

@@ -6,7 +6,7 @@
 
 import type { GpuBackend } from "./gpu_backend.ts";
 import type { BufferRange } from "./recorder.ts";
-import type { Dtype, Shape, Tensor, TensorSpec } from "./tensor.ts";
+import { describe, type Dtype, type Shape, type Tensor, type TensorSpec } from "./tensor.ts";
 
 /** A range of a buffer that several tensors may look at; it is given back with the last of them. */
 export class GpuStorage {
@@ -66,6 +66,11 @@ export class GpuTensor implements Tensor {
   /** The same elements under another shape; `GpuBackend.reshape` checks that it fits. */
   withShape(shape: Shape): GpuTensor {
     return new GpuTensor(this.backend, { ...this, shape, below: this.below }, this.#storage);
+  }
+
+  /** What `console.log` shows: dtype and shape; the elements have to be read. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return `GpuTensor ${describe(this)}${this.#disposed ? ", disposed" : ""}`;
   }
 
   /** Lets go of the bytes; work that was recorded before may still use them. */

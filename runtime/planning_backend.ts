@@ -10,12 +10,13 @@ import {
   inferOutputs,
   isEmptyCall,
   type Named,
+  requireBindable,
   requireReshape,
   requireWritable,
 } from "./backend.ts";
 import { type MemoryUse, POOL_LIMIT, sizeClass } from "./buffers.ts";
 import type { DeviceProfile } from "./device.ts";
-import { KernelArgumentError, requireArgument } from "./errors.ts";
+import { KernelArgumentError } from "./errors.ts";
 import type { AnyOp, Inputs, Op, Work } from "./op.ts";
 import {
   byteLength,
@@ -94,6 +95,10 @@ export class PlanningBackend implements Backend<PlannedTensor> {
     this.description = `plan for ${profile.description}`;
   }
 
+  get hasF16(): boolean {
+    return this.profile.hasF16;
+  }
+
   get maxTensorBytes(): number {
     const { maxStorageBufferBindingSize, maxBufferSize } = this.profile.limits;
     return Math.min(maxStorageBufferBindingSize, maxBufferSize);
@@ -140,7 +145,7 @@ export class PlanningBackend implements Backend<PlannedTensor> {
     const named = inputs as Named<PlannedTensor>;
     const specs = inferOutputs(untyped, named, attributes) as Named<TensorSpec>;
     for (const [name, spec] of [...Object.entries(named), ...Object.entries(specs)]) {
-      if (spec) this.#requireBindable(op.name, name, spec);
+      if (spec) requireBindable(op.name, name, spec, this.maxTensorBytes);
     }
     const outputs: Record<string, PlannedTensor> = {};
     for (const [name, spec] of Object.entries(specs)) {
@@ -181,19 +186,9 @@ export class PlanningBackend implements Backend<PlannedTensor> {
     this.#work.dispatches += plan.dispatches.length;
   }
 
-  #requireBindable(op: string, argument: string, spec: TensorSpec): void {
-    requireArgument(
-      byteLength(spec) <= this.maxTensorBytes,
-      op,
-      argument,
-      `must take at most ${this.maxTensorBytes} bytes (maxStorageBufferBindingSize)`,
-      `${describe(spec)} takes ${byteLength(spec)}`,
-    );
-  }
-
   #allocate(spec: TensorSpec): PlannedTensor {
     requireShape(spec.shape);
-    const bytes = sizeClass(byteLength(spec));
+    const bytes = sizeClass(byteLength(spec), this.profile.limits.maxBufferSize);
     const free = this.#free.get(bytes) ?? 0;
     if (free > 0) {
       this.#free.set(bytes, free - 1);

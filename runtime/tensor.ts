@@ -53,6 +53,9 @@ export type HostValues =
   | Int32Array<ArrayBuffer>
   | Uint32Array<ArrayBuffer>;
 
+/** The elements of a {@linkcode HostTensor} as numbers; bf16 is widened to f32. */
+export type HostNumbers = Exclude<HostValues, Uint16Array<ArrayBuffer>>;
+
 /** Number of elements of a shape; 1 for a scalar. */
 export function elementCount(shape: Shape): number {
   return shape.reduce((count, size) => count * size, 1);
@@ -182,9 +185,9 @@ export class HostTensor implements Tensor {
   }
 
   /** The elements as numbers: the storage itself, or a widened copy for bf16. */
-  get numbers(): ArrayLike<number> {
-    const values = this.values;
-    return this.dtype === "bf16" ? Float32Array.from(values, fromBfloat16) : values;
+  get numbers(): HostNumbers {
+    const { values } = this;
+    return values instanceof Uint16Array ? Float32Array.from(values, fromBfloat16) : values;
   }
 
   /** The elements as little-endian bytes, without a copy. */
@@ -200,6 +203,14 @@ export class HostTensor implements Tensor {
 
   get disposed(): boolean {
     return this.#values === undefined;
+  }
+
+  /** What `console.log` shows: dtype, shape and the first elements. */
+  [Symbol.for("Deno.customInspect")](): string {
+    if (this.disposed) return `HostTensor ${describe(this)}, disposed`;
+    const shown = Array.from(this.numbers.subarray(0, 6), (value) => Number(value.toPrecision(6)));
+    const more = elementCount(this.shape) > shown.length ? ", …" : "";
+    return `HostTensor ${describe(this)} { ${shown.join(", ")}${more} }`;
   }
 
   /** Lets go of the elements. */

@@ -84,8 +84,16 @@ const SUBGROUPS = /\bsubgroup[A-Z]\w*\s*\(|\bsubgroup_(?:size|invocation_id)\b/;
 
 /** `keyMask` → `key_mask`: the name that a tensor or a parameter has in WGSL. */
 export function snakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  let snake = SNAKE_CASE.get(name);
+  if (snake === undefined) {
+    snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    SNAKE_CASE.set(name, snake);
+  }
+  return snake;
 }
+
+/** Names that were asked for before: every launch asks for several, and there are few. */
+const SNAKE_CASE = new Map<string, string>();
 
 /** The text without comments, every other character in its place. */
 export function withoutComments(text: string): string {

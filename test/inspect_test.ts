@@ -73,11 +73,26 @@ Deno.test("a GGUF file, and every tensor on request", async () => {
   assertStringIncludes(out, "model.layers.1.self_attn.k_layernorm.norms.0.weight");
 });
 
+Deno.test("a classifier, a decoder alone, and a context past the model's own", async () => {
+  for (const head of ["sequence-classification", "token-classification", "none"] as const) {
+    await using folder = await scratchFolder();
+    await writeCheckpoint(folder.path, CONFIG, { head });
+    const json = `${folder.path}/inspection.json`;
+    const { status, out, err } = await call(folder.path, "--context", "100", "--json", json);
+    assertEquals(status, 0, err);
+    assertStringIncludes(out, "warning: the model was made for 64 tokens");
+    const found = JSON.parse(await Deno.readTextFile(json)) as Inspection;
+    assertEquals([found.head, found.unexpected], [head, []]);
+  }
+});
+
 Deno.test("what is wrong is said in one line, with the exit status of its kind", async () => {
   await using folder = await scratchFolder();
   await Deno.mkdir(`${folder.path}/other`);
   await writeCheckpoint(`${folder.path}/other`, CONFIG);
-  await Deno.writeTextFile(`${folder.path}/other/config.json`, '{"model_type":"llama"}');
+  await Deno.mkdir(`${folder.path}/llama`);
+  await writeCheckpoint(`${folder.path}/llama`, CONFIG);
+  await Deno.writeTextFile(`${folder.path}/llama/config.json`, '{"model_type":"llama"}');
   const rows: [args: string[], status: number, words: string][] = [
     [[], 2, "inspect needs a folder or a .gguf file"],
     [["a", "b"], 2, "at most 1 model"],
@@ -85,8 +100,13 @@ Deno.test("what is wrong is said in one line, with the exit status of its kind",
     [[folder.path, "--context", "0"], 2, "--context must be a whole number from 1"],
     [[folder.path, "--prompts", "4"], 2, "did you mean --prompt"],
     [[folder.path], 3, "config.json"],
+    [
+      [`${folder.path}/other`, "--batch", "1024", "--context", "1000000"],
+      2,
+      "is too large for this",
+    ],
     [[`${folder.path}/missing`], 3, "missing"],
-    [[`${folder.path}/other`], 3, "llama"],
+    [[`${folder.path}/llama`], 3, "llama"],
   ];
   for (const [args, status, words] of rows) {
     const got = await call(...args);

@@ -3,15 +3,12 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { runCommand } from "../apps/command_line.ts";
 import {
-  checkpointConfig,
   checkpointTensors,
   MAKE_CHECKPOINT_COMMAND,
   makeCheckpoint,
 } from "../apps/make_checkpoint.ts";
 import { RandomWeights } from "../apps/random_weights.ts";
 import { HostTensor } from "../mod.ts";
-import { StableLmConfig } from "../model/config.ts";
-import { parametersOf } from "../model/parameters.ts";
 import type { NewTensor } from "../model/weights/safetensors_writer.ts";
 import { elementCount } from "../runtime/tensor.ts";
 
@@ -22,13 +19,10 @@ const RELEASED = [
 ] as const;
 
 for (const [shape, count, parameters] of RELEASED) {
-  Deno.test(`a ${shape} checkpoint has the released model's tensors, and those that its config asks for`, () => {
+  Deno.test(`a ${shape} checkpoint has the released model's tensors`, () => {
     const tensors = checkpointTensors(shape);
     const sum = tensors.reduce((total, { shape }) => total + elementCount(shape), 0);
     assertEquals([tensors.length, sum], [count, parameters]);
-    const config = StableLmConfig.fromJson(checkpointConfig(shape));
-    const wanted = parametersOf(config, "causal-lm").flatMap(({ tensors }) => tensors);
-    assertEquals(tensors.map(({ name }) => name).sort(), wanted.sort());
   });
 }
 

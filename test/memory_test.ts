@@ -11,7 +11,7 @@ import {
   KernelArgumentError,
   type Plan,
 } from "../mod.ts";
-import { BufferPool, uploadBytes } from "../runtime/buffers.ts";
+import { BufferPool, sizeClass, uploadBytes } from "../runtime/buffers.ts";
 import type { OpenedDevice } from "../runtime/device.ts";
 import { sharedBackend } from "./device.ts";
 import { COPY, numbers, pair, scaling } from "./scaling_op.ts";
@@ -142,6 +142,36 @@ Deno.test("a buffer that the device refused is not handed out again", async () =
   assertEquals(pool.use, { liveBytes: 0, liveTensors: 0, pooledBytes: 768 });
   assert(pool.take(768) === first);
   await pool.settle();
+});
+
+Deno.test("buffers are rounded up a little, and never past the largest", () => {
+  const most = 2 ** 31 - 1;
+  const rows = [[0, 256], [257, 512], [9000, 9216], [20_000_000, 20_185_088], [most - 3, most - 3]];
+  for (const [bytes, size] of rows) assertEquals(sizeClass(bytes!, most), size);
+  for (let bytes = 1; bytes < most; bytes = Math.ceil(1.37 * bytes)) {
+    const size = sizeClass(bytes, most);
+    const waste = (size - bytes) / bytes;
+    assert(size >= bytes && (bytes <= 2048 || waste <= (bytes < 16 * 2 ** 20 ? 1 / 8 : 1 / 64)));
+  }
+});
+
+Deno.test("a device is opened with known options only", async () => {
+  const wrong = [{ witout: [] }, { without: ["shader_f16"] }];
+  for (const options of wrong) {
+    await assertRejects(
+      () => GpuBackend.create(options as never),
+      KernelArgumentError,
+      "must be one of",
+    );
+  }
+});
+
+Deno.test("a tensor shows itself in short", async () => {
+  const host = HostTensor.from([2, 4], [1, 2.5, -3, 0, 1 / 3, 6, 7, 8], "f16");
+  assertEquals(Deno.inspect(host), "HostTensor f16[2, 4] { 1, 2.5, -3, 0, 0.333252, 6, … }");
+  const backend = await sharedBackend();
+  using gpu = backend.upload(host);
+  assertEquals(Deno.inspect(gpu), "GpuTensor f16[2, 4]");
 });
 
 Deno.test("a tensor's shape is its own", async () => {

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   CpuBackend,
   HostTensor,
+  type IdMatrix,
   KernelsError,
   KvCache,
   StableLmConfig,
@@ -53,7 +54,8 @@ const REFUSED: readonly [inputs: Record<string, unknown>, message: string][] = [
   [{ inputIds: [] }, "inputIds must have at least one row with one token: none"],
   [{ inputIds: [[]] }, "inputIds must have at least one row with one token: none"],
   [{ inputIds: [1, 2] }, "inputIds must be rows of whole numbers: an array of something else"],
-  [{ inputIds: null }, "inputIds must be rows of whole numbers: null"],
+  [{ inputIds: null }, "inputIds must be left out rather than null"],
+  [{ inputIds: [["5"]] }, '(vocab_size): "5" at row 0'],
   [{ inputIds: "12" }, "inputIds must be rows of whole numbers: string"],
   [{ inputIds: [[1, 2], [3]] }, "inputIds must have rows of one length, here 2: row 1 has 1"],
   [{ inputIds: [[5, 97]] }, "from 0 to 96 (vocab_size): 97 at row 0, token 1"],
@@ -68,7 +70,7 @@ const REFUSED: readonly [inputs: Record<string, unknown>, message: string][] = [
   [{ inputIds: [[1]], attentionMask: [[1], [1]] }, "attentionMask must have shape [1, 1]: [2, 1]"],
   [{ inputIds: [[1]], attentionMask: [[2]] }, "from 0 to 1 (1 is a token, 0 is padding): 2"],
   [{ inputIds: [[1]], attentionMask: [[true]] }, "(1 is a token, 0 is padding): true"],
-  [{ inputIds: [[1, 2]], positionIds: [[1]] }, "positionIds must have shape"],
+  [{ inputIds: [[1, 2]], positionIds: [[1]] }, "positionIds must have rows of 2 tokens: [1, 1]"],
   [{ inputIds: [[1]], positionIds: [[-1]] }, "positionIds must hold whole numbers from 0"],
   [{ inputIds: [[1]], positionIds: [[2 ** 20]] }, "positionIds must hold whole numbers from 0"],
   [{ inputIds: [[1], [2], [3]], positionIds: [[0], [1]] }, "must have 3 rows, or 1 for all: 2"],
@@ -77,10 +79,12 @@ const REFUSED: readonly [inputs: Record<string, unknown>, message: string][] = [
     "must rise by 1 where neither attentionMask nor a cache is given (packed sequences): 1 then 0",
   ],
   [{ inputIds: [[1]], pastKeyValues: {} }, "pastKeyValues must be a KvCache"],
+  [{ inputsEmbeds: [[[1]]] }, "inputsEmbeds must be a tensor: object"],
   [{ inputIds: [[1]], useCache: 1 }, "useCache must be true or false: 1"],
   [{ inputIds: [[1]], outputAttentions: "yes" }, "outputAttentions must be true or false: yes"],
   [{ inputIds: [[1]], input_ids: [[1]] }, "option input_ids must be one of inputIds, "],
   [{ inputIds: [[1]], labels: [[1, 2]] }, "labels must have shape [1, 1], as the inputs have"],
+  [{ inputIds: [[1]], shiftLabels: [[1, 2]] }, "shiftLabels must have shape [1, 1], as the inputs"],
   [{ inputIds: [[1]], labels: [[97]] }, "from 0 to 96 (vocab_size) or -100: 97"],
   [{ inputIds: [[1]], labels: [[-1]] }, "from 0 to 96 (vocab_size) or -100: -1"],
   [{ inputIds: [[1]], labels: [[1]], shiftLabels: [[1]] }, "labels must not be given with"],
@@ -169,6 +173,36 @@ Deno.test("token classification has no cache to give or take", async () => {
   assertEquals(output.pastKeyValues, undefined);
 });
 
+Deno.test("ids may be 64-bit integers, and labels any list of numbers", async () => {
+  const bits = async (inputIds: readonly ArrayLike<number | bigint>[]) => {
+    using output = await model.forward({ inputIds: inputIds as IdMatrix });
+    return Array.from((await backend.read(output.logits)).numbers);
+  };
+  assertEquals(await bits([BigInt64Array.of(5n, 17n)]), await bits([[5, 17]]));
+  await refuses(() => bits([BigInt64Array.of(97n)]), "(vocab_size): 97 at row 0");
+  const inputIds = [[1, 2], [3, 4]];
+  const loss = async (labels: ArrayLike<number>) => {
+    using output = await classifier.forward({ inputIds, labels });
+    return output.loss;
+  };
+  assertEquals(await loss(Int32Array.of(2, 0)), await loss([2, 0]));
+});
+
+Deno.test("what is no options object, backend, config or cache is refused by name", async () => {
+  // deno-lint-ignore no-explicit-any -- what plain JavaScript may pass
+  const anything = (value: unknown) => value as any;
+  await refuses(() => model.forward(anything(undefined)), "options must be an object: undefined");
+  const load = (options: object) =>
+    StableLmModel.load(anything({ config: CONFIG, source, ...options }));
+  await refuses(() => load({}), "backend must be a backend: undefined");
+  await refuses(() => load({ backend, config: {} }), "config must be a StableLmConfig: object");
+  const gone = model.createCache();
+  gone[Symbol.dispose]();
+  for (const call of [() => gone.crop(0), () => gone.reorder([0]), () => gone.reserve(1)]) {
+    assertThrows(call, KernelsError, "cache must not be disposed");
+  }
+});
+
 Deno.test("a model that was disposed says so", async () => {
   const gone = await StableLmModel.load({ backend, config: CONFIG, source });
   gone[Symbol.dispose]();
@@ -215,6 +249,22 @@ Deno.test("a checkpoint that does not fit the model is refused", async () => {
     await refuses(() => load(bad), `weights must be finite: element 3 is ${value}`, "model-format");
     using _allowed = await load(bad, { allowNonFinite: true });
   }
+  const normed = new StableLmConfig({ ...TINY, qk_layernorm: true });
+  const heads = recipeSource(normed);
+  const spoilt: WeightSource = {
+    ...heads,
+    async read(name, rows, signal) {
+      const tensor = await heads.read(name, rows, signal);
+      if (name.endsWith("q_layernorm.norms.2.weight")) tensor.values[1] = NaN;
+      return tensor;
+    },
+  };
+  await refuses(
+    () => load(spoilt, { config: normed }),
+    "q_layernorm.norms.2.weight",
+    "model-format",
+  );
+  using _allowed = await load(spoilt, { config: normed, allowNonFinite: true });
   await refuses(
     () => load(changed(() => {}, 1e5), { dtype: "f16" }),
     'weights must be at most 65504 for dtype "f16"',

@@ -246,6 +246,7 @@ function assertClose(
 class SplittingBackend<T extends Tensor> implements Backend<T> {
   readonly description: string;
   readonly maxTensorBytes: number;
+  readonly hasF16: boolean;
   readonly upload: Backend<T>["upload"];
   readonly zeros: Backend<T>["zeros"];
   readonly write: Backend<T>["write"];
@@ -258,6 +259,7 @@ class SplittingBackend<T extends Tensor> implements Backend<T> {
     const inner = backend as Backend<T>;
     this.description = inner.description;
     this.maxTensorBytes = maxTensorBytes;
+    this.hasF16 = inner.hasF16;
     this.upload = inner.upload.bind(inner);
     this.zeros = inner.zeros.bind(inner);
     this.write = inner.write.bind(inner);

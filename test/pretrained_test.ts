@@ -69,7 +69,7 @@ Deno.test("a folder runs on the GPU as on the CPU", async () => {
   await writeCheckpoint(folder.path, CONFIG, { dtype: "bf16", maxShardBytes: 50_000 });
   const gpu = await sharedBackend();
   const got = await logits(
-    await StableLmForCausalLM.fromPretrained(folder.path, { backend: gpu }) as never,
+    await StableLmForCausalLM.fromPretrained(folder.path, { backend: gpu }),
   );
   const most = 1e-4 * Math.max(...expected.map(Math.abs));
   assert(got.every((value, i) => Math.abs(value - expected[i]!) <= most));
@@ -163,12 +163,38 @@ Deno.test("a repository of the hub: download, then load, then from the cache", a
   );
 });
 
+Deno.test("a folder may be a file URL", async () => {
+  await using folder = await scratchFolder();
+  await writeCheckpoint(folder.path, CONFIG);
+  const url = new URL(`file://${folder.path}`);
+  assertEquals(await logits(await StableLmForCausalLM.fromPretrained(url, { backend })), expected);
+});
+
+Deno.test("options are checked before any file is looked for", async () => {
+  const never = () => Promise.reject(new TypeError("no request should be made"));
+  for (const more of [{ dtype: "f8" }, { activationDtype: "f64" }, { backend: undefined }]) {
+    const options = { backend, fetch: never, cacheDir: "/nowhere", ...more } as never;
+    const call = () => StableLmForCausalLM.fromPretrained("lab/tiny", options);
+    await assertRejects(
+      call,
+      KernelsError,
+      `Cannot run fromPretrained: ${Object.keys(more)[0]} must be`,
+    );
+  }
+});
+
 Deno.test("keys of the config can be replaced", async () => {
   await using folder = await scratchFolder();
   await writeCheckpoint(folder.path, CONFIG);
   const other = { ...CONFIG.toJSON(), rope_parameters: { rope_type: "default", rope_theta: 1e6 } };
   using model = await StableLmForCausalLM.fromPretrained(folder.path, { backend, config: other });
   assertEquals(model.config.rope_parameters.rope_theta, 1e6);
+  const misspelt = { backend, config: { rope_thetta: 1e6 } };
+  await assertRejects(
+    () => StableLmForCausalLM.fromPretrained(folder.path, misspelt),
+    KernelsError,
+    "config rope_thetta must be a key of a StableLM config",
+  );
 });
 
 Deno.test("what is no model is refused by name", async () => {

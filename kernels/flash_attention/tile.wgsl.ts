@@ -54,6 +54,7 @@ export function tileShape(headDim: number, bytes: number): TileShape | undefined
     }
     if (best) return best;
   }
+  return undefined;
 }
 
 function* shapes(headDim: number, resultLanes: number): Generator<TileShape> {

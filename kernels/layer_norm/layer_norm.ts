@@ -229,6 +229,10 @@ type LayerNormVariant = Variant<LayerNormInput, LayerNormOptional, LayerNormAttr
 function rowVariant(
   { name, summary, reduction, needs, workgroupSize, preferred }: RowVariant,
 ): LayerNormVariant {
+  const kernel = {
+    file: `layer_norm/row.wgsl + ${reduction.file}`,
+    text: rowWgsl + reduction.text,
+  };
   return {
     name,
     summary,
@@ -242,10 +246,6 @@ function rowVariant(
       const { x } = inputs;
       const size = workgroupSize(columnsOf(x), device);
       const workgroups = linearGrid(rowsOf(x), device);
-      const kernel = {
-        file: `layer_norm/row.wgsl + ${reduction.file}`,
-        text: rowWgsl + reduction.text,
-      };
       return plan(kernel, size, workgroups, inputs, attributes);
     },
   };

@@ -10,6 +10,13 @@ import matvecSubgroup from "./matvec_subgroup.wgsl" with { type: "text" };
 import matvecTree from "./matvec_tree.wgsl" with { type: "text" };
 import matvecWords from "./matvec_words.wgsl" with { type: "text" };
 
+// Put together once: a text that is made anew for each launch would have to be looked up letter by letter.
+const SUBGROUP_KERNEL: WgslFile = {
+  file: "matmul/matvec_subgroup.wgsl",
+  text: matvecSubgroup + matvecWords,
+};
+const TREE_KERNEL: WgslFile = { file: "matmul/matvec_tree.wgsl", text: matvecTree + matvecWords };
+
 /** Rows up to which a product is bound by reading the weights, and takes one pass over them. */
 const MATVEC_ROWS = 8;
 
@@ -36,7 +43,7 @@ export const matvecVariants: readonly MatmulVariant[] = [
       // Two subgroups of the usual 32: small enough to spread 2560 columns over a large device.
       const WORKGROUP_SIZE = Math.max(64, device.subgroupMaxSize);
       return planMatvec(
-        { file: "matmul/matvec_subgroup.wgsl", text: matvecSubgroup },
+        SUBGROUP_KERNEL,
         { WORKGROUP_SIZE },
         WORKGROUP_SIZE / device.subgroupMaxSize,
         inputs,
@@ -52,7 +59,7 @@ export const matvecVariants: readonly MatmulVariant[] = [
     preferred: (_inputs, { order }, device) => order === "vector" || !device.isSoftware,
     plan: (inputs, attributes, device) =>
       planMatvec(
-        { file: "matmul/matvec_tree.wgsl", text: matvecTree },
+        TREE_KERNEL,
         { GROUPS: 2 },
         2,
         inputs,
@@ -84,7 +91,7 @@ function supportsMatvec(
 
 /** @param groups groups of rows and four columns per workgroup, at the least */
 function planMatvec(
-  { file, text }: WgslFile,
+  kernel: WgslFile,
   constants: NonNullable<Dispatch["constants"]>,
   groups: number,
   inputs: Operands,
@@ -99,7 +106,7 @@ function planMatvec(
   const count = batches * rowGroups * columnGroups;
   return {
     dispatches: [{
-      kernel: { file, text: text + matvecWords },
+      kernel,
       constants: {
         ...constants,
         ROWS: rows,

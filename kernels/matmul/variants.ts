@@ -171,7 +171,7 @@ function planStepped(
   const count = batches * rowTiles * columnTiles;
   return {
     dispatches: [{
-      kernel: { file: `${kernel.file} + ${step.file}`, text: kernel.text + step.text },
+      kernel: joined(kernel, step),
       constants: { ...constants, HAS_BIAS: inputs.bias ? 1 : 0 },
       params: {
         m,
@@ -185,6 +185,16 @@ function planStepped(
       workgroups: linearGrid(Math.ceil(count / kernel.tiles), device),
     }],
   };
+}
+
+/** Kernels with their step, each put together once. */
+const JOINED = new Map<string, WgslFile>();
+
+function joined(kernel: WgslFile, step: WgslFile): WgslFile {
+  const file = `${kernel.file} + ${step.file}`;
+  let whole = JOINED.get(file);
+  if (!whole) JOINED.set(file, whole = { file, text: kernel.text + step.text });
+  return whole;
 }
 
 /** Four k at a time where rows of four begin on a multiple of four elements, else one. */

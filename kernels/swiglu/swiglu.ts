@@ -13,6 +13,7 @@ import {
   sameShape,
   type TensorSpec,
 } from "../../runtime/tensor.ts";
+import type { WgslFile } from "../../runtime/wgsl.ts";
 import { linearGrid } from "../grid.ts";
 import { supportsStoring } from "../support.ts";
 import activationWgsl from "./activation.wgsl" with { type: "text" };
@@ -34,6 +35,9 @@ export interface SwigluAttributes {
 }
 
 const WORKGROUP_SIZE = 64;
+
+const VEC4_KERNEL: WgslFile = { file: "swiglu/vec4.wgsl", text: vec4 + activationWgsl };
+const NAIVE_KERNEL: WgslFile = { file: "swiglu/naive.wgsl", text: naive + activationWgsl };
 
 /**
  * Gated activation.
@@ -88,14 +92,14 @@ export const swiglu: Op<"gate" | "up", "y", SwigluAttributes> = {
           ? "the row length must be a multiple of 4"
           : supportsStoring(gate.dtype, device),
       plan: (inputs, attributes, device) =>
-        planElementwise("swiglu/vec4.wgsl", vec4, 4, inputs, attributes, device),
+        planElementwise(VEC4_KERNEL, 4, inputs, attributes, device),
     },
     {
       name: "naive",
       summary: "one element per invocation",
       supports: ({ gate }, _attributes, device) => supportsStoring(gate.dtype, device),
       plan: (inputs, attributes, device) =>
-        planElementwise("swiglu/naive.wgsl", naive, 1, inputs, attributes, device),
+        planElementwise(NAIVE_KERNEL, 1, inputs, attributes, device),
     },
   ],
   work({ gate }) {
@@ -116,8 +120,7 @@ export const swiglu: Op<"gate" | "up", "y", SwigluAttributes> = {
 type Plannable = Inputs<TensorSpec, "gate" | "up", never>;
 
 function planElementwise(
-  file: string,
-  text: string,
+  kernel: WgslFile,
   lanes: number,
   { gate }: Plannable,
   { activation }: SwigluAttributes,
@@ -126,7 +129,7 @@ function planElementwise(
   const count = Math.ceil(elementCount(gate.shape) / lanes);
   return {
     dispatches: [{
-      kernel: { file, text: text + activationWgsl },
+      kernel,
       constants: { WORKGROUP_SIZE, ACTIVATION: ACTIVATIONS.indexOf(activation) },
       params: { count },
       workgroups: linearGrid(Math.ceil(count / WORKGROUP_SIZE), device),

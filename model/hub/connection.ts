@@ -122,9 +122,9 @@ export class HubConnection {
     watch: StallWatch,
   ): Promise<{ response: Response; etag: string | undefined }> {
     const { accessToken } = this.#options;
-    const authorization = accessToken === undefined ? {} : {
-      authorization: `Bearer ${accessToken}`,
-    };
+    const authorization: Record<string, string> = accessToken === undefined
+      ? {}
+      : { authorization: `Bearer ${accessToken}` };
     let url = new URL(address);
     let etag: string | undefined;
     for (let hop = 0; hop <= MOST_REDIRECTS; hop++) {

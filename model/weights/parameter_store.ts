@@ -10,7 +10,7 @@ import { bytesPerElement, elementCount, HostTensor, type Tensor } from "../../ru
 import type { Parameter } from "../parameters.ts";
 import { convertTo, firstNonFinite } from "./convert.ts";
 import { matchTensors } from "./match.ts";
-import type { StoredTensor, WeightDtype, WeightSource } from "./weight_source.ts";
+import type { WeightDtype, WeightSource } from "./weight_source.ts";
 
 /** How far a long operation has come. */
 export interface LoadProgress {
@@ -105,17 +105,27 @@ export class ParameterStore<T extends Tensor> implements Disposable {
     for (const name of names.values()) totalBytes += source.tensors.get(name)!.byteLength;
     let loadedBytes = 0;
     const start = performance.now();
+    const report = (item: string, bytes: number) => {
+      loadedBytes += bytes;
+      const seconds = Math.max(performance.now() - start, 1) / 1000;
+      const bytesPerSecond = loadedBytes / seconds;
+      onProgress?.({ phase: "load", loadedBytes, totalBytes, bytesPerSecond, item });
+    };
     for (const stored of this.#parameters.values()) {
-      for await (const { first, part, name, bytes } of this.#read(stored, source, names, signal)) {
-        if (!allowNonFinite) requireFinite(source, name, first.source, part);
-        const converted = convertTo(part, this.dtype);
-        if (this.dtype === "f16") requireFit(source, name, part, converted);
-        this.#write(stored, first.parameter, converted);
-        loadedBytes += bytes;
-        const seconds = Math.max(performance.now() - start, 1) / 1000;
-        const bytesPerSecond = loadedBytes / seconds;
-        onProgress?.({ phase: "load", loadedBytes, totalBytes, bytesPerSecond, item: name });
+      const { tensors } = stored.parameter;
+      const rows: HostTensor[] = [];
+      for (const name of tensors.map((tensor) => names.get(tensor)!)) {
+        for await (const { first, part, bytes } of readParts(source, name, signal)) {
+          if (!allowNonFinite) requireFinite(source, name, first, part);
+          const converted = convertTo(part, this.dtype);
+          if (this.dtype === "f16") requireFit(source, name, part, converted);
+          if (tensors.length > 1) rows.push(converted);
+          else this.#write(stored, first, converted);
+          report(name, bytes);
+        }
       }
+      // Together, since a row with an odd number of 16-bit elements would end inside a word.
+      if (tensors.length > 1) this.#write(stored, 0, stack(rows));
     }
     await this.#backend.finish();
     return unexpected;
@@ -145,40 +155,6 @@ export class ParameterStore<T extends Tensor> implements Disposable {
     }
   }
 
-  /** Parts of a parameter with the place of their first element in it and in the tensor of the file. */
-  async *#read(
-    { parameter }: StoredParameter<T>,
-    source: WeightSource,
-    names: ReadonlyMap<string, string>,
-    signal: AbortSignal | undefined,
-  ) {
-    const count = elementCount(parameter.tensorShape);
-    if (parameter.tensors.length > 1) {
-      // Together, since a tensor with an odd number of 16-bit elements would end inside a word.
-      const parts: HostTensor[] = [];
-      let bytes = 0;
-      for (const tensor of parameter.tensors) {
-        const name = names.get(tensor)!;
-        const part = await source.read(name, undefined, signal);
-        requireFinite(source, name, 0, part);
-        parts.push(part);
-        bytes += source.tensors.get(name)!.byteLength;
-      }
-      const name = names.get(parameter.tensors[0]!)!;
-      yield { first: { parameter: 0, source: 0 }, part: stack(parts), name, bytes };
-      return;
-    }
-    const name = names.get(parameter.tensors[0]!)!;
-    const stored = source.tensors.get(name)!;
-    for (const { begin, end } of rowRanges(stored)) {
-      const part = await source.read(name, { begin, end }, signal);
-      const rowElements = count / Math.max(stored.shape[0]!, 1);
-      const bytes = stored.byteLength * ((end - begin) / stored.shape[0]!);
-      const first = begin * rowElements;
-      yield { first: { parameter: first, source: first }, part, name, bytes };
-    }
-  }
-
   /** Writes a part into the pieces that it falls into. */
   #write(
     { parameter, pieces, pieceRows }: StoredParameter<T>,
@@ -198,12 +174,20 @@ export class ParameterStore<T extends Tensor> implements Disposable {
   }
 }
 
-/** Ranges of rows that take about {@linkcode READ_BYTES}; an even number of rows each but the last. */
-function* rowRanges({ shape, byteLength }: StoredTensor) {
+/** Parts of a tensor of about {@linkcode READ_BYTES}, with the index of their first element. */
+async function* readParts(source: WeightSource, name: string, signal: AbortSignal | undefined) {
+  const { shape, byteLength } = source.tensors.get(name)!;
   const rows = shape[0]!;
+  // An even number of rows, so that a part of 16-bit elements begins and ends with a word.
   const step = Math.max(2, 2 * Math.floor(READ_BYTES * rows / Math.max(byteLength, 1) / 2));
   for (let begin = 0; begin < rows; begin += step) {
-    yield { begin, end: Math.min(begin + step, rows) };
+    const end = Math.min(begin + step, rows);
+    const part = await source.read(name, { begin, end }, signal);
+    yield {
+      first: begin * elementCount(shape.slice(1)),
+      part,
+      bytes: byteLength * (end - begin) / rows,
+    };
   }
 }
 

@@ -159,7 +159,7 @@ export function parseShardIndex(json: Uint8Array, file: string): ShardIndex {
     return fail("index-json", "must be JSON", fault.value);
   });
   if (!isRecord(value)) return fail("index-json", "must be a JSON object", describeJson(value));
-  const map = Object.hasOwn(value, "weight_map") ? value.weight_map : undefined;
+  const map = Object.hasOwn(value, "weight_map") ? value["weight_map"] : undefined;
   const mapPlace = 'key "weight_map"';
   if (!isRecord(map)) return fail("index-map", "must be an object", describeJson(map), mapPlace);
   const twice = nameGivenTwice(text);
@@ -188,7 +188,7 @@ export function parseShardIndex(json: Uint8Array, file: string): ShardIndex {
     fail("index-shards", `must name at most ${MAX_SHARDS} files`, `${count}`, mapPlace);
   }
   const { metadata } = value;
-  const totalSize = isRecord(metadata) ? metadata.total_size : undefined;
+  const totalSize = isRecord(metadata) ? metadata["total_size"] : undefined;
   return { weightMap, totalSize: typeof totalSize === "number" ? totalSize : undefined };
 }
 
