@@ -44,12 +44,11 @@ export function formatInspection(inspection: Inspection, everyTensor: boolean): 
       ...unexpected.length > 0 ? [["not used", listed(unexpected)] as [string, string]] : [],
     ]],
     [
-      `Memory: weights ${assumed.dtype}, activations ${assumed.activationDtype}, context ${
-        count(assumed.contextTokens)
-      }, prompts ${count(assumed.promptTokens)} at a time, ${assumed.batch} sequence${
-        assumed.batch === 1 ? "" : "s"
-      }`,
+      "Memory",
       [
+        ["held as", `weights ${assumed.dtype}, activations ${assumed.activationDtype}`],
+        ["room for", `${count(assumed.contextTokens)} tokens, ${many(assumed.batch, "sequence")}`],
+        ["prompts", `${count(assumed.promptTokens)} tokens at a time`],
         ["weights", bytes(plan.weightBytes)],
         ["keys, values", bytes(plan.cacheBytes)],
         ["scratch", bytes(plan.scratchBytes)],
@@ -105,8 +104,17 @@ function tensorRows(tensors: readonly InspectedTensor[], every: boolean): [strin
     const [{ shape, storedAs }] = group as [InspectedTensor];
     const times = group.length === 1 ? "" : `${group.length} × `;
     const total = group.reduce((sum, { bytes }) => sum + bytes, 0);
-    return [key.split("|")[0]!, `${times}${storedAs} [${shape.join(", ")}]  ${bytes(total)}`];
+    const name = key.split("|")[0]!;
+    // Without what nearly all names begin with, a line fits 80 columns.
+    return [
+      every ? name : name.replace(/^model\./, ""),
+      `${times}${storedAs} [${shape.join(", ")}]  ${bytes(total)}`,
+    ];
   });
+}
+
+function many(number: number, noun: string): string {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 function listed(names: readonly string[]): string {

@@ -145,8 +145,8 @@ const PROBABILITY = { least: 0, most: 1 };
 /**
  * A StableLM config, complete and checked: no field is left open where a default exists. Immutable.
  *
- * Token ids are whole numbers from 0 that fit 31 bits; as in Hugging Face's code, they need not be below
- * `vocab_size`. Ids of 0 are ids like any other.
+ * Token ids are whole numbers from 0 that fit 31 bits. As in Hugging Face's code, the padding id must be
+ * below `vocab_size`, and the others need not be. Ids of 0 are ids like any other.
  */
 export class StableLmConfig {
   /** Names of the classes that the checkpoint was saved from; null if it does not say. */
@@ -253,8 +253,11 @@ export class StableLmConfig {
     requireSeveralLabels(fields, this.problem_type, this.num_labels);
     this.classifier_dropout = fields.number("classifier_dropout", PROBABILITY, null);
     this.dtype = readDtype(fields);
-    this.output_hidden_states = fields.boolean("output_hidden_states", false);
-    this.output_attentions = fields.boolean("output_attentions", false);
+    this.output_hidden_states = readFlag(fields, "output_hidden_states");
+    this.output_attentions = readFlag(fields, "output_attentions");
+    if (this.pad_token_id !== null && this.pad_token_id >= this.vocab_size) {
+      fields.refuse("pad_token_id", "range", `must be below vocab_size, ${this.vocab_size}`);
+    }
     ORIGINS.set(this, {
       origin,
       stated: new Set(FEATURES.filter((feature) => fields.has(feature))),
@@ -383,6 +386,11 @@ function readActivation(fields: JsonFields): string {
   if (Object.hasOwn(ACTIVATION_OF, name)) return name;
   const known = Object.keys(ACTIVATION_OF).join(", ");
   return fields.unsupported("hidden_act", "activation", `must be one of ${known}`);
+}
+
+/** Null stands for false, as some checkpoints have it. */
+function readFlag(fields: JsonFields, key: string): boolean {
+  return fields.states(key) ? fields.boolean(key, false) : false;
 }
 
 function readDtype(fields: JsonFields): ConfigDtype | null {

@@ -97,6 +97,19 @@ function refuseUnsupported(fields: JsonFields): void {
     const rule = "must be absent, as all layers are built alike";
     fields.unsupported("per_layer_config", "heterogeneous", rule);
   }
+  for (const key of ["sliding_window", "attention_chunk_size"]) {
+    if (!fields.states(key)) continue;
+    fields.unsupported(key, "windowed", "must be absent, as attention sees all earlier tokens");
+  }
+  const kinds = fields.get("layer_types");
+  if (Array.isArray(kinds) && kinds.some((kind) => kind !== "full_attention")) {
+    const rule = 'must hold "full_attention" only, as attention sees all earlier tokens';
+    fields.unsupported("layer_types", "windowed", rule);
+  }
+  if (fields.get("tie_last_hidden_states") === false) {
+    const rule = "must be true, as the last hidden state is the normalised one";
+    fields.unsupported("tie_last_hidden_states", "hidden-states", rule);
+  }
   // Null too: Hugging Face's code takes whatever is not true for attention in both directions.
   if (fields.has("is_causal") && fields.get("is_causal") !== true) {
     const rule = "must be true, as StableLM's attention is causal";

@@ -296,25 +296,30 @@ export class GenerationConfig {
   }
 
   /**
-   * The generation config of a checkpoint that has no generation_config.json: its config's token ids and
-   * `use_cache`, and whatever of these fields stands in its config.json, where older files had them.
+   * The generation config of a checkpoint that has no generation_config.json: the token ids that its
+   * config.json states, `use_cache`, and whatever of these fields stands in its config.json, where older files had them.
    *
    * @param config the checkpoint's config
-   * @param value what `JSON.parse` made of its config.json
+   * @param value what `JSON.parse` made of its config.json; without it, all of the config's own ids count
    * @param file that file's name, for messages
    * @throws {ModelConfigError} If a key breaks a rule, or two exclude each other
    */
   static fromModelConfig(
     config: StableLmConfig,
-    value: unknown = {},
+    value?: unknown,
     file = "config.json",
   ): GenerationConfig {
-    const { known } = split(new JsonFields(value, file));
-    const { bos_token_id, eos_token_id, pad_token_id, use_cache } = config;
-    return new GenerationConfig(
-      { ...known, bos_token_id, eos_token_id, pad_token_id, use_cache },
-      { file },
-    );
+    const fields = new JsonFields(value ?? {}, file);
+    const { known } = split(fields);
+    // An id that a file does not state is none to stop at, whatever the config's default.
+    const stated = <K extends "bos_token_id" | "eos_token_id" | "pad_token_id">(key: K) =>
+      value === undefined || fields.has(key) ? config[key] : null;
+    const ids = {
+      bos_token_id: stated("bos_token_id"),
+      eos_token_id: stated("eos_token_id"),
+      pad_token_id: stated("pad_token_id"),
+    };
+    return new GenerationConfig({ ...known, ...ids, use_cache: config.use_cache }, { file });
   }
 
   /** The config as a generation_config.json object: what differs from the defaults, and the rest of its file. */

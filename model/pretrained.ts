@@ -49,6 +49,8 @@ export interface DecoderRun<T extends Tensor> {
 export interface DecodeOptions<T extends Tensor> {
   /** Further checks, once it is known how many sequences and tokens there are. */
   check?(batch: number, tokens: number): void;
+  /** Whether keys and values are returned; as the inputs and the config say unless given. */
+  readonly returnsCache?: boolean;
   /** Makes the result of the hidden state after the final norm, [B, S, H], which it does not keep. */
   head(hidden: T): T;
 }
@@ -116,7 +118,7 @@ export abstract class StableLmPreTrainedModel<T extends Tensor> implements Dispo
   protected decode(
     method: string,
     inputs: ForwardInputs<T>,
-    { check, head }: DecodeOptions<T>,
+    { check, returnsCache, head }: DecodeOptions<T>,
   ): DecoderRun<T> {
     this.#requireUsable(method);
     const { output_hidden_states: hidden, output_attentions: weights } = this.config;
@@ -132,7 +134,8 @@ export abstract class StableLmPreTrainedModel<T extends Tensor> implements Dispo
       rotary: this.#rotary,
     };
     const checked = checkInputs(method, context, given);
-    const { batch, tokens, useCache } = checked;
+    const { batch, tokens } = checked;
+    const useCache = returnsCache ?? checked.useCache;
     check?.(batch, tokens);
     using made = new DisposableStack();
     const cache = inputs.pastKeyValues ??

@@ -6,6 +6,7 @@
 
 import { ropeTables } from "../kernels/rope/rope.ts";
 import type { Backend } from "../runtime/backend.ts";
+import { requireInput } from "../runtime/errors.ts";
 import type { Tensor } from "../runtime/tensor.ts";
 import type { StableLmConfig } from "./config.ts";
 import { RotarySchedule } from "./rotary.ts";
@@ -44,12 +45,24 @@ export class RotaryTables<T extends Tensor> implements Disposable {
     this.#schedule = new RotarySchedule(config);
   }
 
-  /** Tables of at least `length` positions, for a call whose highest position is `length − 1`. */
+  /**
+   * Tables of at least `length` positions, for a call whose highest position is `length − 1`.
+   *
+   * @throws {ModelInputError} If they would be larger than the device's largest tensor
+   */
   upTo(length: number): { readonly cos: T; readonly sin: T } {
+    const { max_position_embeddings: usual, rotary_dim: rotaryDim } = this.#config;
+    const most = Math.floor(this.#backend.maxTensorBytes / (2 * rotaryDim));
+    requireInput(
+      length <= most,
+      "forward",
+      "positionIds",
+      `must be below ${most}, as a table for more does not fit the device's largest tensor`,
+      length - 1,
+    );
     const { key, inverseFrequencies, attentionScaling } = this.#schedule.frequenciesFor(length);
     if (this.#tables?.key === key && this.#tables.rows >= length) return this.#tables;
-    const { max_position_embeddings: usual, rotary_dim: rotaryDim } = this.#config;
-    const rows = rowsFor(length, usual);
+    const rows = Math.min(rowsFor(length, usual), most);
     const host = ropeTables({ rotaryDim, positions: rows, inverseFrequencies, attentionScaling });
     using made = new DisposableStack();
     const cos = made.use(this.#backend.upload(host.cos));

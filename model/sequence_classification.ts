@@ -87,10 +87,10 @@ export class StableLmForSequenceClassification<T extends Tensor = Tensor>
     const { labels, ...rest } = inputs;
     const rows = this.#lastTokens(inputs);
     const loss = labels && this.#loss(labels, rows.length);
-    const { result: logits, parts, owned } = this.decode("forward", {
-      ...rest,
-      useCache: rest.useCache ?? rest.pastKeyValues !== undefined,
-    }, { head: (hidden) => this.#scores(hidden, rows) });
+    const { result: logits, parts, owned } = this.decode("forward", rest, {
+      returnsCache: rest.useCache ?? rest.pastKeyValues !== undefined,
+      head: (hidden) => this.#scores(hidden, rows),
+    });
     using made = new DisposableStack();
     for (const part of owned) made.use(part);
     const value = await loss?.(logits);

@@ -81,8 +81,9 @@ export class StableLmForTokenClassification<T extends Tensor = Tensor>
     });
     const { result: logits, parts, owned } = this.decode(
       "forward",
-      { ...rest, useCache: false },
+      rest,
       {
+        returnsCache: false,
         check: (batch, tokens) => requireLabelShape("labels", targets, batch, tokens),
         head: (hidden) => this.#score.forward(hidden, orderOf(hidden.shape[1]!), "f32"),
       },

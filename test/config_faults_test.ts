@@ -5,6 +5,11 @@ import { FileFaultError, ModelConfigError, ModelUnsupportedError } from "../runt
 
 /** A config.json, the key at fault, and what the message says of it. */
 const WRONG: Readonly<Record<string, readonly [object, string, string]>> = {
+  "a padding id past the vocabulary": [
+    { vocab_size: 5, pad_token_id: 5 },
+    "pad_token_id",
+    "must be below vocab_size, 5: 5",
+  ],
   "a size of 0": [{ vocab_size: 0 }, "vocab_size", "from 1 to 16777216: 0"],
   "a size above the bound": [{ hidden_size: 65537 }, "hidden_size", "from 1 to 65536: 65537"],
   "a fraction of a layer": [{ num_hidden_layers: 1.5 }, "num_hidden_layers", "whole number"],
@@ -206,6 +211,18 @@ const UNSUPPORTED: Readonly<Record<string, readonly [object, string, string]>> =
   "quantised weights": [{ quantization_config: {} }, "quantization_config", "quantised"],
   "attention both ways": [{ is_causal: false }, "is_causal", "causal: false"],
   "attention both ways by null": [{ is_causal: null }, "is_causal", "causal: null"],
+  "a window": [{ sliding_window: 128 }, "sliding_window", "sees all earlier tokens: 128"],
+  "chunks": [{ attention_chunk_size: 64 }, "attention_chunk_size", "sees all earlier tokens"],
+  "layers with a window": [
+    { layer_types: ["full_attention", "sliding_attention"] },
+    "layer_types",
+    '"full_attention" only',
+  ],
+  "another last state": [
+    { tie_last_hidden_states: false },
+    "tie_last_hidden_states",
+    "must be true",
+  ],
   "layers that differ": [{ per_layer_config: { 0: {} } }, "per_layer_config", "alike"],
   "an unknown activation": [{ hidden_act: "mish" }, "hidden_act", '"mish"'],
   "an activation from the prototype": [{ hidden_act: "toString" }, "hidden_act", '"toString"'],

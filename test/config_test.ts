@@ -365,6 +365,9 @@ Deno.test("keys of other libraries and of training are skipped", () => {
     norm_eps: 1,
     num_heads: 3,
     quantization_config: null,
+    sliding_window: null,
+    layer_types: ["full_attention", "full_attention"],
+    output_attentions: null,
     toString: 1,
     __proto__: { hidden_size: 1 },
   });
@@ -425,7 +428,7 @@ const options: fc.Arbitrary<StableLmConfigOptions> = fc.record({
     qk_layernorm: fc.boolean(),
     use_parallel_residual: fc.boolean(),
     eos_token_id: fc.oneof(fc.constant(null), fc.nat(), fc.array(fc.nat(), { minLength: 1 })),
-    pad_token_id: fc.option(fc.nat()),
+    pad_token_id: fc.constantFrom(null, 0),
     id2label: fc.dictionary(fc.nat(999).map(String), fc.string(), { minKeys: 2 }),
     problem_type: fc.constantFrom(null, "single_label_classification" as const),
     classifier_dropout: fc.option(fc.double({ min: 0, max: 1, noNaN: true })),

@@ -126,6 +126,8 @@ Deno.test("without its file, a generation config comes from the model's config",
   });
   const { bos_token_id, eos_token_id } = GenerationConfig.fromModelConfig(new StableLmConfig());
   assertEquals([bos_token_id, eos_token_id], [0, 0], "the config's own defaults");
+  const silent = GenerationConfig.fromModelConfig(StableLmConfig.fromJson({}), {});
+  assertEquals([silent.bos_token_id, silent.eos_token_id], [null, null], "the file states none");
   const wrong = { top_p: 2 };
   const error = assertThrows(
     () => GenerationConfig.fromModelConfig(new StableLmConfig(), wrong),

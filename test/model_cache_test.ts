@@ -206,6 +206,21 @@ Deno.test("RoPE's tables are made once, also past the context that the model was
   assertEquals(tables, ["64 2", "64 2", "128 2", "128 2"]);
 });
 
+Deno.test("positions whose table the device could not hold are refused, and the model goes on", async () => {
+  const backend = new FaultyBackend();
+  using model = await StableLmForCausalLM.load({ backend, config: CONFIG, source });
+  backend.maxTensorBytes = 64 * 1024;
+  const run = async (position: number) => {
+    using output = await model.forward({ inputIds: [[5]], positionIds: [[position]] });
+    return Array.from((await backend.read(output.logits)).numbers);
+  };
+  const before = await run(5);
+  const fault = "positionIds must be below 8192, as a table for more does not fit";
+  await assertRejects(() => run(8192), KernelsError, fault);
+  assertEquals((await run(8191)).length, 97);
+  assertEquals(await run(5), before);
+});
+
 Deno.test("f16 is kept to devices that can store it", async () => {
   using backend = await GpuBackend.create({ without: ["shader-f16"] });
   const load = (options: object) =>

@@ -210,6 +210,19 @@ Deno.test("a model that was disposed says so", async () => {
   await refuses(() => gone.forward({ inputIds: [[1]] }), "model must not be disposed");
 });
 
+Deno.test("positions may jump where transformers would have a cache, returned or not", async () => {
+  const inputs = { inputIds: [[5, 17, 3]], positionIds: [[0, 1, 0]] };
+  for (const head of [tagger, classifier]) {
+    const read = async (more: object) => {
+      using output = await head.forward({ ...inputs, ...more });
+      assertEquals(output.pastKeyValues, undefined);
+      return Array.from((await backend.read(output.logits)).numbers);
+    };
+    assertEquals(await read({}), await read({ attentionMask: [[1, 1, 1]] }));
+  }
+  await refuses(() => classifier.forward({ ...inputs, useCache: false }), "packed sequences");
+});
+
 /** A source that has something wrong with it. */
 function changed(
   change: (tensors: Map<string, { -readonly [K in "shape"]: readonly number[] } & object>) => void,
