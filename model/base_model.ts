@@ -5,12 +5,12 @@
  */
 
 import type { Tensor } from "../runtime/tensor.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 import { requireOptions } from "./inputs.ts";
 import { type LoadOptions, loadParts } from "./loading.ts";
 import { BaseModelOutput } from "./output.ts";
 import { StableLmPreTrainedModel } from "./pretrained.ts";
 import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
-import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 
 /** The decoder: token ids to hidden states. */
 export class StableLmModel<T extends Tensor = Tensor> extends StableLmPreTrainedModel<T> {

@@ -7,6 +7,7 @@
 import { embedding } from "../kernels/embedding/embedding.ts";
 import { requireInput } from "../runtime/errors.ts";
 import { HostTensor, type Tensor } from "../runtime/tensor.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 import {
   type IdMatrix,
   type Ids,
@@ -20,7 +21,6 @@ import { crossEntropyLoss, IGNORED } from "./losses.ts";
 import { HeadOutput } from "./output.ts";
 import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
 import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
-import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 
 /** What {@linkcode StableLmForCausalLM.forward} takes. */
 export interface CausalLmInputs<T extends Tensor = Tensor> extends ForwardInputs<T> {

@@ -8,6 +8,7 @@ import { embedding } from "../kernels/embedding/embedding.ts";
 import { requireInput } from "../runtime/errors.ts";
 import { HostTensor, type Tensor } from "../runtime/tensor.ts";
 import type { ProblemType } from "./config.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 import { type IdMatrix, type Ids, requireIds, requireOptions } from "./inputs.ts";
 import { Linear } from "./layers.ts";
 import { type LoadOptions, loadParts } from "./loading.ts";
@@ -15,7 +16,6 @@ import { binaryCrossEntropy, crossEntropyLoss, IGNORED, meanSquaredError } from 
 import { HeadOutput } from "./output.ts";
 import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
 import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
-import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 
 /** What {@linkcode StableLmForSequenceClassification.forward} takes. */
 export interface SequenceClassificationInputs<T extends Tensor = Tensor> extends ForwardInputs<T> {

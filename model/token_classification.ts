@@ -5,6 +5,7 @@
  */
 
 import type { Tensor } from "../runtime/tensor.ts";
+import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 import { type IdMatrix, requireIds, requireLabelShape, requireOptions } from "./inputs.ts";
 import { Linear, orderOf } from "./layers.ts";
 import { type LoadOptions, loadParts } from "./loading.ts";
@@ -12,7 +13,6 @@ import { crossEntropyLoss, IGNORED } from "./losses.ts";
 import { HeadOutput } from "./output.ts";
 import { type ModelParts, StableLmPreTrainedModel } from "./pretrained.ts";
 import { loadPretrained, type PretrainedOptions } from "./pretrained_files.ts";
-import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 
 /** What {@linkcode StableLmForTokenClassification.forward} takes. */
 export interface TokenClassificationInputs<T extends Tensor = Tensor>
