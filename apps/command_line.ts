@@ -242,7 +242,8 @@ export function explain(command: string, error: unknown): { status: number; mess
   if (error instanceof KernelsError) {
     if (error.code === "gpu-unavailable") return { status: EXIT.noGpu, message };
     if (error.code.startsWith("gpu-")) return { status: EXIT.gpuFault, message };
-    const isModel = error.code.startsWith("model-") && error.code !== "model-input";
+    const isModel = (error.code.startsWith("model-") && error.code !== "model-input") ||
+      error.code === "tokenizer";
     return { status: isModel ? EXIT.model : EXIT.usage, message };
   }
   if (

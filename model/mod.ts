@@ -55,6 +55,16 @@ export {
   StableLmForTokenClassification,
   type TokenClassificationInputs,
 } from "./token_classification.ts";
+export { TokenStream } from "./tokenizer/token_stream.ts";
+export {
+  type EncodeBatchOptions,
+  type EncodeOptions,
+  type TokenBatch,
+  type TokenDecodeOptions,
+  Tokenizer,
+  type TokenizerJsonOptions,
+  type TokenizerOptions,
+} from "./tokenizer/tokenizer.ts";
 export { blobBytes, type ByteSource, fileBytes, memoryBytes } from "./weights/byte_source.ts";
 export { type Checkpoint, openCheckpoint, openCheckpointFiles } from "./weights/checkpoint.ts";
 export { type GgufCheckpoint, openGguf, type OpenGgufOptions } from "./weights/gguf/gguf.ts";

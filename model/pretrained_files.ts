@@ -48,17 +48,21 @@ export interface PretrainedOptions<T extends Tensor> extends WeightOptions, Find
   readonly onProgress?: WeightOptions["onProgress"];
 }
 
-/** Names of {@linkcode FindOptions} besides those of loading. */
-const FIND_OPTIONS: readonly string[] = [
-  "config",
+/** Names of {@linkcode FetchCheckpointOptions}. */
+export const FETCH_OPTIONS: readonly string[] = [
   "revision",
   "accessToken",
   "cacheDir",
   "endpoint",
+  "signal",
+  "onProgress",
   "onWarning",
   "localFilesOnly",
   "fetch",
 ];
+
+/** Names of {@linkcode FindOptions}. */
+const FIND_OPTIONS: readonly string[] = ["config", ...FETCH_OPTIONS];
 
 /**
  * Finds a model and loads it.
@@ -74,7 +78,9 @@ export async function loadPretrained<T extends Tensor>(
   where: string | URL,
   options: PretrainedOptions<T>,
 ): Promise<ModelParts<T>> {
-  requireOptions("fromPretrained", options, ["backend", ...FIND_OPTIONS, ...WEIGHT_OPTIONS]);
+  requireOptions("fromPretrained", options, [
+    ...new Set(["backend", ...FIND_OPTIONS, ...WEIGHT_OPTIONS]),
+  ]);
   requireWeightOptions("fromPretrained", options);
   const { backend, dtype, activationDtype, allowNonFinite, signal, onProgress, ...find } = options;
   using files = await findPretrained(where, { ...find, signal, onProgress });
@@ -93,22 +99,36 @@ export async function findPretrained(
   where: string | URL,
   options: FindOptions = {},
 ): Promise<PretrainedFiles> {
-  requireOptions("findPretrained", options, [...FIND_OPTIONS, "signal", "onProgress"]);
+  requireOptions("findPretrained", options, FIND_OPTIONS);
   const { config: replaced = {}, ...fetching } = options;
   for (const key of Object.keys(replaced)) {
     const rule = "must be a key of a StableLM config";
     requireInput(CONFIG_KEYS.includes(key), "findPretrained", `config ${key}`, rule, key);
   }
-  const path = where instanceof URL ? await pathOf(where) : where;
-  const isPath = typeof path === "string" && path !== "";
-  requireInput(
-    isPath,
-    "findPretrained",
-    "where",
-    "must be a path, a file: URL or owner/name",
-    path,
-  );
-  return await findAt(path, replaced, fetching);
+  return await findAt(await placeOf("findPretrained", where), replaced, fetching);
+}
+
+/**
+ * The folder of a model: one that is there, or the cache's, to which a repository of the hub is fetched.
+ *
+ * @param method whose argument it is, for messages
+ * @param where a folder, as a path or a file URL, or `owner/name`
+ */
+export async function findFolder(
+  method: string,
+  where: string | URL,
+  options: FetchCheckpointOptions,
+): Promise<string> {
+  const place = await placeOf(method, where);
+  return await isFolder(place) ? place : await fetchNamed(place, options);
+}
+
+/** The path or name that the caller gave. */
+async function placeOf(method: string, where: string | URL): Promise<string> {
+  const place = where instanceof URL ? await pathOf(method, where) : where;
+  const isPlace = typeof place === "string" && place !== "";
+  requireInput(isPlace, method, "where", "must be a path, a file: URL or owner/name", place);
+  return place;
 }
 
 async function findAt(
@@ -125,7 +145,7 @@ async function findAt(
       return { config: stated, generationConfig, warnings: [] };
     });
   }
-  const folder = await isFolder(where) ? where : await fetchNamed(where, fetching);
+  const folder = await findFolder("findPretrained", where, fetching);
   const checkpoint = await openCheckpoint(folder, { signal });
   const { config, configFile, generationConfig, source, warnings } = checkpoint;
   return opened(source, () => {
@@ -151,8 +171,8 @@ async function fetchNamed(name: string, options: FetchCheckpointOptions): Promis
   }
 }
 
-async function pathOf(url: URL): Promise<string> {
-  requireInput(url.protocol === "file:", "findPretrained", "where", "must be a file: URL", url);
+async function pathOf(method: string, url: URL): Promise<string> {
+  requireInput(url.protocol === "file:", method, "where", "must be a file: URL", url);
   const { fileURLToPath } = await import("node:url");
   return fileURLToPath(url);
 }

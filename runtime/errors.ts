@@ -20,7 +20,8 @@ export type ErrorCode =
   | "model-unsupported"
   | "model-config"
   | "model-input"
-  | "model-download";
+  | "model-download"
+  | "tokenizer";
 
 /** Base of every error that this library throws on purpose. */
 export class KernelsError extends Error {
@@ -178,6 +179,14 @@ export class ModelConfigError extends FileFaultError {
   /** Takes the fault, of which it makes the message. */
   constructor(fault: FileFault) {
     super("model-config", fault);
+  }
+}
+
+/** A tokenizer's file that breaks a rule, or asks for what this library does not do. */
+export class TokenizerError extends FileFaultError {
+  /** Takes the fault, of which it makes the message. */
+  constructor(fault: FileFault) {
+    super("tokenizer", fault);
   }
 }
 
