@@ -243,7 +243,7 @@ export function explain(command: string, error: unknown): { status: number; mess
     if (error.code === "gpu-unavailable") return { status: EXIT.noGpu, message };
     if (error.code.startsWith("gpu-")) return { status: EXIT.gpuFault, message };
     const isModel = (error.code.startsWith("model-") && error.code !== "model-input") ||
-      error.code === "tokenizer";
+      error.code === "tokenizer" || error.code === "template";
     return { status: isModel ? EXIT.model : EXIT.usage, message };
   }
   if (

@@ -6,6 +6,8 @@
 
 export { StableLmModel } from "./base_model.ts";
 export { type CausalLmInputs, StableLmForCausalLM } from "./causal_lm.ts";
+export { CHATML_TEMPLATE, ZEPHYR_TEMPLATE } from "./chat/built_in.ts";
+export { type ChatMessage, type ChatRenderOptions, ChatTemplate } from "./chat/chat_template.ts";
 export {
   type ConfigDtype,
   type ProblemType,

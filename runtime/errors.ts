@@ -21,7 +21,8 @@ export type ErrorCode =
   | "model-config"
   | "model-input"
   | "model-download"
-  | "tokenizer";
+  | "tokenizer"
+  | "template";
 
 /** Base of every error that this library throws on purpose. */
 export class KernelsError extends Error {
@@ -187,6 +188,14 @@ export class TokenizerError extends FileFaultError {
   /** Takes the fault, of which it makes the message. */
   constructor(fault: FileFault) {
     super("tokenizer", fault);
+  }
+}
+
+/** A chat template that is malformed, fails, refuses its messages, or takes more than its budget. */
+export class TemplateError extends FileFaultError {
+  /** Takes the fault, of which it makes the message. */
+  constructor(fault: FileFault) {
+    super("template", fault);
   }
 }
 
