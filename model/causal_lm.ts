@@ -7,6 +7,10 @@
 import { embedding } from "../kernels/embedding/embedding.ts";
 import { requireInput } from "../runtime/errors.ts";
 import { HostTensor, type Tensor } from "../runtime/tensor.ts";
+import { generate, stream } from "./generation/generate.ts";
+import type { GenerateOptions } from "./generation/options.ts";
+import type { GenerateOutput } from "./generation/output.ts";
+import type { GenerationStream } from "./generation/stream.ts";
 import { FORWARD_INPUTS, type ForwardInputs } from "./forward_inputs.ts";
 import {
   type IdMatrix,
@@ -15,7 +19,7 @@ import {
   requireLabelShape,
   requireOptions,
 } from "./inputs.ts";
-import { Linear, orderOf } from "./layers.ts";
+import { Linear, orderOf, type SumOrder } from "./layers.ts";
 import { type LoadOptions, loadParts } from "./loading.ts";
 import { crossEntropyLoss, IGNORED } from "./losses.ts";
 import { HeadOutput } from "./output.ts";
@@ -106,7 +110,10 @@ export class StableLmForCausalLM<T extends Tensor = Tensor> extends StableLmPreT
         requireLabelShape(shiftLabels ? "shiftLabels" : "labels", targets, batch, tokens);
         this.#requireRoom(batch, tokens, kept(tokens));
       },
-      head: (hidden) => this.#logits(hidden, kept(hidden.shape[1]!)),
+      head: (hidden) => {
+        const tokens = hidden.shape[1]!;
+        return this.#logits(hidden, kept(tokens), orderOf(tokens, rest.stepwise));
+      },
     });
     using made = new DisposableStack();
     for (const part of owned) made.use(part);
@@ -114,6 +121,28 @@ export class StableLmForCausalLM<T extends Tensor = Tensor> extends StableLmPreT
       await crossEntropyLoss(this.backend, logits, targets.values, numItemsInBatch);
     made.move();
     return new HeadOutput(logits, loss, parts, owned);
+  }
+
+  /**
+   * Generates tokens after prompts, as the settings of the call, else of the checkpoint, say: greedy decoding,
+   * sampling (`doSample`), beam search (`numBeams`), or either of the first two checked against drafts
+   * (`assistantModel`, `promptLookupNumTokens`). Gives what transformers' `generate` gives, but for draws, which
+   * depend on `seed`, row and position alone (with an assistant, on how much it drafts too).
+   *
+   * @throws {ModelInputError} If an option is unknown, breaks a rule, or would have no effect; nothing has happened
+   * then
+   */
+  async generate(options: GenerateOptions<T>): Promise<GenerateOutput> {
+    return await generate(this, options);
+  }
+
+  /**
+   * Generates as {@linkcode generate} does, and hands tokens out as they come; with `tokenizer` as text.
+   *
+   * @throws {ModelInputError} As for {@linkcode generate}, and for beams
+   */
+  stream(options: GenerateOptions<T>): GenerationStream {
+    return stream(this, options);
   }
 
   /** Checks the positions that are kept, and that their logits fit one tensor. */
@@ -132,15 +161,15 @@ export class StableLmForCausalLM<T extends Tensor = Tensor> extends StableLmPreT
   }
 
   /** [B, S, H] → [B, kept, V]. */
-  #logits(hidden: T, kept: readonly number[] | undefined): T {
+  #logits(hidden: T, kept: readonly number[] | undefined, order: SumOrder): T {
     const [batch, tokens, size] = hidden.shape as [number, number, number];
-    if (kept === undefined) return this.#lmHead.forward(hidden, orderOf(tokens), "f32");
+    if (kept === undefined) return this.#lmHead.forward(hidden, order, "f32");
     const rows = Array.from({ length: batch }, (_, row) => kept.map((t) => row * tokens + t))
       .flat();
     using ids = this.backend.upload(new HostTensor([batch, kept.length], Uint32Array.from(rows)));
     using table = this.backend.reshape(hidden, [batch * tokens, size]);
     using chosen = this.backend.run(embedding, { table, ids }, { dtype: this.activationDtype }).y;
-    return this.#lmHead.forward(chosen, orderOf(tokens), "f32");
+    return this.#lmHead.forward(chosen, order, "f32");
   }
 
   /** The label of each position. */

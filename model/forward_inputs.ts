@@ -34,6 +34,12 @@ export interface ForwardInputs<T extends Tensor = Tensor> {
    * unless given.
    */
   readonly outputAttentions?: boolean | undefined;
+  /**
+   * Give each token the bits that it would have if the call were made token by token, which otherwise differ in
+   * the last places. For few tokens, as the kernels are those for one. RoPE's frequencies, where they depend on
+   * the length, are those of the last token. False unless given.
+   */
+  readonly stepwise?: boolean | undefined;
 }
 
 /** Names of {@linkcode ForwardInputs}. */
@@ -46,6 +52,7 @@ export const FORWARD_INPUTS: readonly string[] = [
   "useCache",
   "outputHiddenStates",
   "outputAttentions",
+  "stepwise",
 ];
 
 /** Inputs that were checked; nothing is on the backend yet. */
@@ -82,7 +89,7 @@ export function checkInputs<T extends Tensor>(
     throw new ModelInputError({ op: method, argument, rule, value: String(value) });
   };
   const { inputIds, inputsEmbeds, attentionMask, positionIds, pastKeyValues } = inputs;
-  for (const name of ["useCache", "outputHiddenStates", "outputAttentions"] as const) {
+  for (const name of ["useCache", "outputHiddenStates", "outputAttentions", "stepwise"] as const) {
     const flag = inputs[name];
     if (flag !== undefined && typeof flag !== "boolean") fail(name, "must be true or false", flag);
   }

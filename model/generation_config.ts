@@ -91,6 +91,11 @@ const KEYS: Readonly<Record<keyof GenerationConfigOptions, true>> = {
   pad_token_id: true,
 };
 
+/** Names of {@linkcode GenerationConfigOptions}. */
+export const GENERATION_KEYS: readonly (keyof GenerationConfigOptions)[] = Object.keys(
+  KEYS,
+) as (keyof GenerationConfigOptions)[];
+
 const SCHEDULES: readonly AssistantSchedule[] = ["constant", "heuristic", "heuristic_transient"];
 
 const FROM_1 = { whole: true, least: 1, most: 2 ** 24 };

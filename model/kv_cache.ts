@@ -177,9 +177,11 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
    * Makes each sequence the one that `rows` names, as beam search does; a row may be named more than once or
    * not at all, and the number of sequences becomes that of the rows.
    *
-   * @throws {ModelInputError} If a row is not one of its sequences, or it was disposed
+   * @param shared first tokens that are the same in a sequence and in the one that takes its place, and so stay
+   * where they are, unless the number of sequences changes; 0 unless given
+   * @throws {ModelInputError} If a row is not one of its sequences, it does not hold as many tokens, or it was disposed
    */
-  reorder(rows: readonly number[]): void {
+  reorder(rows: readonly number[], shared = 0): void {
     this.#requireUsable("reorder");
     requireInput(rows.length > 0, "reorder", "rows", "must name at least one sequence", "[]");
     for (const row of rows) {
@@ -192,8 +194,12 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
         row,
       );
     }
-    const stays = rows.length === this.#batch && rows.every((row, i) => row === i);
-    if (!stays) this.#move(rows, this.#capacity);
+    const isHeld = Number.isSafeInteger(shared) && shared >= 0 && shared <= this.#length;
+    const most = `must be a whole number from 0 to ${this.#length}`;
+    requireInput(isHeld, "reorder", "shared", most, shared);
+    const isSameBatch = rows.length === this.#batch;
+    const stays = isSameBatch && rows.every((row, i) => row === i);
+    if (!stays) this.#move(rows, this.#capacity, isSameBatch ? shared : 0);
   }
 
   /** Gives its tensors back. */
@@ -222,23 +228,23 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
     this.backend.run(kvAppend, inputs, { position });
   }
 
-  /** Brings the filled slots of the named sequences to the front, in layers of another size if need be. */
-  #move(rows: readonly number[], capacity: number): void {
+  /** Brings the filled slots of the named sequences, from `begin` on, to the front, in layers of another size if need be. */
+  #move(rows: readonly number[], capacity: number, begin = 0): void {
     const staysInPlace = rows.length === this.#batch && capacity === this.#capacity;
-    using places = this.#length > 0 ? this.#places(rows) : undefined;
+    using places = this.#length > begin ? this.#places(rows, begin) : undefined;
     try {
       // Layer by layer, so that no more than one is held twice.
       this.#layers.forEach((old, i) => {
         using made = new DisposableStack();
         const moved = places && {
-          key: made.use(this.#filled(old.key, places, rows.length)),
-          value: made.use(this.#filled(old.value, places, rows.length)),
+          key: made.use(this.#filled(old.key, places, rows.length, begin)),
+          value: made.use(this.#filled(old.value, places, rows.length, begin)),
         };
         if (!staysInPlace) {
           this.#layers[i] = this.#allocate(rows.length, capacity);
           disposeLayer(old);
         }
-        if (moved) this.#write(this.#layers[i]!, moved.key, moved.value, 0);
+        if (moved) this.#write(this.#layers[i]!, moved.key, moved.value, begin);
       });
     } catch (error) {
       this[Symbol.dispose]();
@@ -248,12 +254,12 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
     this.#capacity = capacity;
   }
 
-  /** Numbers of the filled slots of each sequence, token by token: u32[batch · length · heads]. */
-  #places(rows: readonly number[]): T {
-    const ids = new Uint32Array(rows.length * this.#length * this.#heads);
+  /** Numbers of the filled slots of each sequence from `begin` on, token by token: u32[batch · tokens · heads]. */
+  #places(rows: readonly number[], begin: number): T {
+    const ids = new Uint32Array(rows.length * (this.#length - begin) * this.#heads);
     let i = 0;
     for (const row of rows) {
-      for (let token = 0; token < this.#length; token++) {
+      for (let token = begin; token < this.#length; token++) {
         for (let head = 0; head < this.#heads; head++) {
           ids[i++] = (row * this.#heads + head) * this.#capacity + token;
         }
@@ -262,12 +268,12 @@ export class KvCache<T extends Tensor = Tensor> implements Disposable {
     return this.backend.upload(new HostTensor([ids.length], ids));
   }
 
-  /** A look-up in which each slot of a head is a row of the table: [batch, length, heads, headDim]. */
-  #filled(cache: T, places: T, batch: number): T {
+  /** A look-up in which each slot of a head is a row of the table: [batch, tokens, heads, headDim]. */
+  #filled(cache: T, places: T, batch: number, begin: number): T {
     const slots = this.#batch * this.#heads * this.#capacity;
     using table = this.backend.reshape(cache, [slots, this.#headDim]);
     using copy = this.backend.run(embedding, { table, ids: places }, { dtype: this.#dtype }).y;
-    return this.backend.reshape(copy, [batch, this.#length, this.#heads, this.#headDim]);
+    return this.backend.reshape(copy, [batch, this.#length - begin, this.#heads, this.#headDim]);
   }
 }
 

@@ -17,14 +17,14 @@ import type { ParameterStore } from "./weights/parameter_store.ts";
 export type ActivationDtype = "f32" | "f16";
 
 /**
- * Which of the kernels' orders a sum of products is taken in. It follows from the tokens per sequence and from
- * nothing else, so that a row has the same bits whatever other sequences are run with it.
+ * Which of the kernels' orders a sum of products is taken in. It follows from the call and never from the number of
+ * sequences, so that a row has the same bits whatever other sequences are run with it.
  */
 export type SumOrder = "vector" | "tile";
 
-/** The order of the sums in a call with so many tokens per sequence. */
-export function orderOf(tokens: number): SumOrder {
-  return tokens === 1 ? "vector" : "tile";
+/** The order of the sums in a call with so many tokens per sequence, which may be run as if one by one. */
+export function orderOf(tokens: number, stepwise: boolean | undefined): SumOrder {
+  return tokens === 1 || stepwise ? "vector" : "tile";
 }
 
 /** y = x · Wᵀ + b. */

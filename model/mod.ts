@@ -7,7 +7,16 @@
 export { StableLmModel } from "./base_model.ts";
 export { type CausalLmInputs, StableLmForCausalLM } from "./causal_lm.ts";
 export { CHATML_TEMPLATE, ZEPHYR_TEMPLATE } from "./chat/built_in.ts";
+export { Chat } from "./chat/chat.ts";
+export type { ChatOptions, ChatSettings, ReplyOptions } from "./chat/chat_options.ts";
+export {
+  type ChatOutput,
+  ChatReply,
+  type ReplyEnding,
+  type ReplyParts,
+} from "./chat/chat_reply.ts";
 export { type ChatMessage, type ChatRenderOptions, ChatTemplate } from "./chat/chat_template.ts";
+export { chatTokens, type ChatTokensOptions } from "./chat/chat_tokens.ts";
 export {
   type ConfigDtype,
   type ProblemType,
@@ -17,6 +26,24 @@ export {
 export { type Estimate, estimate, type EstimateOptions } from "./estimate.ts";
 export type { ForwardInputs } from "./forward_inputs.ts";
 export * from "./generation_config.ts";
+export type { GenerativeModel } from "./generation/generative_model.ts";
+export type { LogitsProcessor } from "./generation/logits_processor.ts";
+export type {
+  CamelCase,
+  GenerateOptions,
+  GenerationInputs,
+  GenerationSettings,
+} from "./generation/options.ts";
+export type {
+  GenerateOutput,
+  NewTokenLogprob,
+  StepScores,
+  TokenLogprob,
+} from "./generation/output.ts";
+export { PromptCache } from "./generation/prompt_cache.ts";
+export type { FinishReason, StoppingCriterion } from "./generation/stopping.ts";
+export { type GeneratedPiece, GenerationStream } from "./generation/stream.ts";
+export { type TransitionScoreOptions, transitionScores } from "./generation/transition_scores.ts";
 export { fetchCheckpoint, type FetchCheckpointOptions } from "./hub/fetch_checkpoint.ts";
 export type { IdMatrix } from "./inputs.ts";
 export type { JsonObject } from "./json_fields.ts";

@@ -95,6 +95,29 @@ export function rotaryFrequencies(config: RotaryConfig, length: number): RotaryF
   };
 }
 
+/**
+ * How many tokens a call may add to a sequence with the frequencies, for all of them, that each would have in a call
+ * of its own.
+ *
+ * @param length tokens of the sequence before
+ */
+export function steadyTokens(
+  { rope_parameters: rope, max_position_embeddings: usual }: RotaryConfig,
+  length: number,
+): number {
+  switch (rope.rope_type) {
+    case "dynamic":
+      // Below the model's own length every call starts afresh; from there on each length is another case.
+      return Math.max(0, usual - 1 - length);
+    case "longrope": {
+      const { original_max_position_embeddings: original } = rope;
+      return length > original ? Infinity : original - length;
+    }
+    default:
+      return Infinity;
+  }
+}
+
 /** The shortest length with the same frequencies; what does not depend on the length has 1. */
 function effectiveLength(
   { rope_parameters, max_position_embeddings }: RotaryConfig,

@@ -88,9 +88,12 @@ class Attention<T extends Tensor> {
   }
 
   /** softmax(q · kᵀ / √D) · v over the tokens up to each query's own. */
-  #attend(q: T, k: T, v: T, { mask, keyLength, attentions }: Step<T>): T {
+  #attend(q: T, k: T, v: T, { mask, keyLength, stepwise, attentions }: Step<T>): T {
     const attributes = { keyLength, causal: true };
-    if (!attentions) return this.#backend.run(flashAttention, { q, k, v, mask }, attributes).y;
+    if (!attentions) {
+      const inputs = { q, k, v, mask };
+      return this.#backend.run(flashAttention, inputs, { ...attributes, stepwise }).y;
+    }
     const { weights } = this.#backend.run(attentionWeights, { q, k, mask }, attributes);
     attentions.push(weights); //                                              [B, h, S, T]
     return this.#backend.run(attentionValues, { weights, v }, { keyLength }).y;

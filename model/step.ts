@@ -25,6 +25,8 @@ export interface Step<T extends Tensor> {
   readonly dtype: ActivationDtype;
   /** Order of the sums of products. */
   readonly order: SumOrder;
+  /** Whether each token has the bits that it would have alone. */
+  readonly stepwise: boolean;
   /** Token ids u32[B, S], unless there are embeddings. */
   readonly ids?: T | undefined;
   /** Embeddings [B, S, H], which the decoder gives back. */
@@ -80,7 +82,8 @@ export function withStep<T extends Tensor, R>(
     tokens,
     keyLength: cache.length + tokens,
     dtype,
-    order: orderOf(tokens),
+    order: orderOf(tokens, inputs.stepwise),
+    stepwise: inputs.stepwise ?? false,
     ids: upload(ids) ?? deviceIds(inputs),
     positions: upload(positions)!,
     mask: upload(mask),

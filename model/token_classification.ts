@@ -85,7 +85,8 @@ export class StableLmForTokenClassification<T extends Tensor = Tensor>
       {
         returnsCache: false,
         check: (batch, tokens) => requireLabelShape("labels", targets, batch, tokens),
-        head: (hidden) => this.#score.forward(hidden, orderOf(hidden.shape[1]!), "f32"),
+        head: (hidden) =>
+          this.#score.forward(hidden, orderOf(hidden.shape[1]!, inputs.stepwise), "f32"),
       },
     );
     using made = new DisposableStack();

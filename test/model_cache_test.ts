@@ -158,6 +158,13 @@ Deno.test("reordering copies what the cache holds, and nothing where all stays i
   const filled = 2 * 2 * 4 * 100 * 2 * 16 * 4;
   assert(backend.work.bytes < 5 * filled, `${backend.work.bytes}`);
   assertEquals(backend.memory.liveBytes, held);
+  // Tokens that sequences share stay where they are.
+  const { bytes } = backend.work;
+  cache.reorder([1, 1, 0, 2], 90);
+  assert(backend.work.bytes - bytes < 0.11 * bytes, `${backend.work.bytes - bytes} of ${bytes}`);
+  for (const shared of [-1, 101, 0.5]) {
+    assertThrows(() => cache.reorder([0, 1, 2, 3], shared), KernelsError, "from 0 to 100");
+  }
 });
 
 Deno.test("a cache whose growth fails is disposed", async () => {

@@ -25,6 +25,7 @@ interface Sizes {
 interface Options {
   readonly causal?: boolean;
   readonly scale?: number;
+  readonly stepwise?: boolean;
   readonly family?: Family;
   readonly keyFamily?: Family;
   readonly dtype?: Dtype;
@@ -37,7 +38,7 @@ function make(name: string, sizes: Sizes, options: Options = {}): FlashAttention
   const { batch = 1, tokens, past = 0, spare = 0, heads = 2, keyHeads = heads, size } = sizes;
   const { causal = true, family = "normal", dtype = "f32", cacheDtype = dtype } = options;
   const keyLength = past + tokens;
-  const { keyFamily = "normal", isReal, scale } = options;
+  const { keyFamily = "normal", isReal, scale, stepwise } = options;
   const cache = [batch, keyHeads, keyLength + spare, size];
   return {
     name,
@@ -56,7 +57,12 @@ function make(name: string, sizes: Sizes, options: Options = {}): FlashAttention
         }
         : {}),
     },
-    attributes: { keyLength, causal, ...(scale === undefined ? {} : { scale }) },
+    attributes: {
+      keyLength,
+      causal,
+      ...(scale === undefined ? {} : { scale }),
+      ...(stepwise === undefined ? {} : { stepwise }),
+    },
   };
 }
 
@@ -148,6 +154,14 @@ export const cases: readonly FlashAttentionCase[] = [
   make("64 tokens", { tokens: 64, size: 80 }),
   make("not causal", { batch: 2, tokens: 20, past: 23, spare: 2, size: 80 }, { causal: false }),
   make("more queries than keys", { tokens: 37, past: -20, size: 80 }, { causal: false }),
+  make(
+    "stepwise, 21 tokens after 120",
+    { batch: 2, tokens: 21, past: 120, heads: 8, keyHeads: 2, size: 80 },
+    { stepwise: true },
+  ),
+  make("stepwise, 5 heads on 1", { tokens: 9, past: 30, heads: 5, keyHeads: 1, size: 40 }, {
+    stepwise: true,
+  }),
   make("a scale of its own", { tokens: 20, size: 64 }, { scale: 0.3 }),
   withJunk(
     make("junk behind the last key", { batch: 2, tokens: 21, past: 6, spare: 30, size: 80 }),
@@ -238,6 +252,16 @@ export const relations: readonly Relation<FlashAttentionInput, "mask", Attribute
     within: 0,
   },
   {
+    name: "stepwise, a token has the bits that it has alone",
+    base: { ...grouped, attributes: { ...grouped.attributes, stepwise: true } },
+    transform: ({ q, k, v }, attributes) => ({
+      inputs: { q: HostTensor.from([3, 1, 8, 80], oneToken(q.numbers, 20)), k, v },
+      attributes: { ...attributes, keyLength: attributes.keyLength - 19, stepwise: false },
+    }),
+    expected: (first) => oneToken(first, 20),
+    within: 0,
+  },
+  {
     name: "where v is constant so is the result",
     base: grouped,
     transform: (inputs, attributes) => ({
@@ -275,6 +299,10 @@ function mapElements({ shape, numbers }: HostTensor, map: (x: number, i: number)
 
 function lastTokens(numbers: ArrayLike<number>, count: number): number[] {
   return Array.from(numbers).filter((_, i) => Math.floor(i / 640) % 40 >= 40 - count);
+}
+
+function oneToken(numbers: ArrayLike<number>, token: number): number[] {
+  return Array.from(numbers).filter((_, i) => Math.floor(i / 640) % 40 === token);
 }
 
 function repeatHeads({ shape, numbers }: HostTensor, times: number): HostTensor {

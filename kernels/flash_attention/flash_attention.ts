@@ -23,6 +23,11 @@ export interface FlashAttentionAttributes {
   readonly causal: boolean;
   /** What the scores are multiplied by; 1 / √D unless given. */
   readonly scale?: number;
+  /**
+   * Gives each token the bits that it has as the only one of a call, as the kernel is then chosen for one
+   * token. For few tokens, since keys and values are read again for each of them. False unless given.
+   */
+  readonly stepwise?: boolean;
 }
 
 /**
@@ -53,9 +58,17 @@ export const flashAttention: Op<FlashAttentionInput, "y", FlashAttentionAttribut
   inputs: ["q", "k", "v", "mask"],
   optional: ["mask"],
   outputs: ["y"],
-  attributes: ["keyLength", "causal", "scale"],
+  attributes: ["keyLength", "causal", "scale", "stepwise"],
   infer({ q, k, v, mask }, attributes) {
     requireScores("flash_attention", { q, k, mask }, attributes);
+    const { stepwise = false } = attributes;
+    requireArgument(
+      typeof stepwise === "boolean",
+      "flash_attention",
+      "stepwise",
+      "must be true or false",
+      String(stepwise),
+    );
     requireArgument(
       sameShape(v.shape, k.shape) && v.dtype === k.dtype,
       "flash_attention",

@@ -41,12 +41,13 @@ export const variants: readonly FlashAttentionVariant[] = [
   {
     name: "subgroup_8",
     summary: "a tile of rows per subgroup of eight, for software adapters",
-    supports(inputs, { keyLength }, device) {
+    supports(inputs, attributes, device) {
       if (device.subgroupMinSize !== 8 || device.subgroupMaxSize !== 8) {
         return "subgroups must be of size 8";
       }
+      const { keyLength } = attributes;
       const { size } = geometry(inputs);
-      const { rows, keysPerLane } = subgroupTile(inputs);
+      const { rows, keysPerLane } = subgroupTile(inputs, attributes);
       // A tile of keys: scores over D / 4 groups, the result over 8 keys, and leaving each loop.
       const perTile = (size / 4 + 1) + (8 + 1) + 1;
       const iterations = Math.ceil(keyLength / (8 * keysPerLane)) * perTile + rows + 2;
@@ -54,7 +55,7 @@ export const variants: readonly FlashAttentionVariant[] = [
     },
     preferred: (_inputs, _attributes, device) => device.isSoftware,
     plan(inputs, attributes, device) {
-      const tile = subgroupTile(inputs);
+      const tile = subgroupTile(inputs, attributes);
       const wanted = { headDim: geometry(inputs).size, ...tile };
       const kernel = once(`subgroup_8 ${JSON.stringify(wanted)}`, () => subgroup8(wanted));
       return planTiles(kernel, tile.rows, inputs, attributes, device);
@@ -63,8 +64,8 @@ export const variants: readonly FlashAttentionVariant[] = [
   {
     name: "split_decode",
     summary: "few rows: the keys are split over workgroups, and a second dispatch combines them",
-    supports: (inputs, _attributes, device) =>
-      geometry(inputs).rows > MOST_DECODE_ROWS
+    supports: (inputs, attributes, device) =>
+      decisiveRows(inputs, attributes) > MOST_DECODE_ROWS
         ? `at most ${MOST_DECODE_ROWS} rows may share a key head`
         : supportsGroups(inputs, device),
     plan: planSplits,
@@ -131,9 +132,19 @@ function refuseLongLoops(
     : undefined;
 }
 
+/** The rows per key head that a kernel is chosen for: a call's, or those of one of its tokens. */
+function decisiveRows(inputs: Operands, { stepwise }: FlashAttentionAttributes): number {
+  const { rows, heads, keyHeads } = geometry(inputs);
+  return stepwise ? heads / keyHeads : rows;
+}
+
 /** The tile of subgroup_8: as many rows as there are, up to 16. */
-function subgroupTile(inputs: Operands): { readonly rows: number; readonly keysPerLane: number } {
-  const { rows, size } = geometry(inputs);
+function subgroupTile(
+  inputs: Operands,
+  attributes: FlashAttentionAttributes,
+): { readonly rows: number; readonly keysPerLane: number } {
+  const { size } = geometry(inputs);
+  const rows = decisiveRows(inputs, attributes);
   const tileRows = rows <= 4 ? 4 : rows <= 8 ? 8 : 16;
   // More keys share a load of q, but with many columns as well the kernel takes long to compile.
   return { rows: tileRows, keysPerLane: tileRows < 16 || size <= 96 ? 4 : 2 };
@@ -206,7 +217,8 @@ function planSplits(
   const { batch, tokens, heads, keyHeads, size, rows } = geometry(inputs);
   const groups = size / 4;
   const splits = Math.ceil(attributes.keyLength / SPLIT);
-  const tileRows = rows <= 2 ? rows : 4;
+  const decisive = decisiveRows(inputs, attributes);
+  const tileRows = decisive <= 2 ? decisive : 4;
   const rowTiles = Math.ceil(rows / tileRows);
   const allRows = batch * keyHeads * rows;
   const perKeyHead = { rows, keyHeads: batch * keyHeads, splits };

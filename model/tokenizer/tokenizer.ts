@@ -224,6 +224,15 @@ export class Tokenizer {
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
   }
 
+  /**
+   * The bytes that a token stands for, which may be a part of a character; none for an id without a token.
+   *
+   * @throws {ModelInputError} If the id is not a whole number from 0
+   */
+  tokenBytes(id: number): Uint8Array<ArrayBuffer> {
+    return this.#bytes("tokenBytes", id, {});
+  }
+
   /** Decodes tokens as they come; see {@linkcode TokenStream}. */
   stream(options: TokenDecodeOptions = {}): TokenStream {
     requireDecodeOptions("stream", options);

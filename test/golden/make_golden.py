@@ -1,10 +1,13 @@
 """Writes the golden files: what Hugging Face transformers computes for small StableLM models.
 
-    python test/golden/make_golden.py
+    python test/golden/make_golden.py [forward | generate]
 
 Models have the weights of `weight_recipe.py`, attention is eager, and torch runs on one thread of
-the CPU.
+the CPU. `forward` makes the files of single calls, `generate` those of generation; without a word,
+both are made.
 """
+
+import sys
 
 import torch
 from transformers import (
@@ -16,6 +19,12 @@ from transformers import (
 )
 
 import known_values as known
+from generation_assisted_runs import assisted
+from generation_beam_runs import beams
+from generation_file import Models
+from generation_known import check_generation
+from generation_option_runs import options
+from generation_runs import greedy, sampling
 from golden_file import FOLDER, GoldenFile, build
 from head_models import SEQUENCE_MODELS, TOKEN_MODELS
 from model_table import BASE, CAUSAL_MODELS, HALF_MODELS, INNER_MODELS, ROPE_MODELS, V4_MODELS
@@ -163,16 +172,33 @@ def write_heads():
     golden.write()
 
 
-def main():
-    torch.set_num_threads(1)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    check_recipe()
+def write_forward():
+    """Single calls of every class."""
     check_converted()
     write_causal()
     write_half()
     write_base_models()
     write_rope()
     write_heads()
+
+
+def write_generate():
+    """Generation."""
+    models = Models()
+    check_generation(models)
+    for family in (greedy, sampling, options, beams, assisted):
+        family(models).write()
+
+
+PARTS = {"forward": write_forward, "generate": write_generate}
+
+
+def main():
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    check_recipe()
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Renders chat templates with Hugging Face's own code, for test/chat_test.ts.
+"""Renders chat templates with Hugging Face's own code, for test/chat_template_test.ts.
 
     python make_renderings.py > renderings.json && deno fmt renderings.json
 
