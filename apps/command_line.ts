@@ -1,5 +1,5 @@
 /**
- * What every command shares: options from one table, exit statuses, errors in one line, Ctrl-C.
+ * What every command shares: options from one table, exit statuses, errors in one line, signals.
  *
  * A command describes itself in a {@linkcode CommandSpec} and hands it to {@linkcode runCommand},
  * which reads the arguments, prints `--help`, calls the command and turns whatever happened into an
@@ -31,7 +31,7 @@ export const EXIT = {
   gpuFault: 5,
   /** A mistake in this program. */
   internal: 70,
-  /** Ctrl-C. */
+  /** Ctrl-C, or a request to end. */
   interrupted: 130,
 } as const;
 
@@ -60,8 +60,16 @@ export type OptionSpec =
     readonly choices?: readonly string[];
   }
   | {
-    /** Takes a whole number. */
-    readonly type: "integer";
+    /** Takes text, and may be given several times. */
+    readonly type: "texts";
+    /** Placeholder in the help. */
+    readonly value: string;
+    /** What it does. */
+    readonly summary: string;
+  }
+  | {
+    /** Takes a whole number, or with `number` any that is finite. */
+    readonly type: "integer" | "number";
     /** Placeholder in the help. */
     readonly value: string;
     /** What it does. */
@@ -95,16 +103,22 @@ export interface CommandSpec<Options extends Readonly<Record<string, OptionSpec>
   readonly notes?: readonly string[];
 }
 
+/** The values of a command's options, by their names. */
+export type OptionValues<Options extends Readonly<Record<string, OptionSpec>>> = {
+  readonly [name in keyof Options]: OptionValue<Options[name]["type"]>;
+};
+
+type OptionValue<Type extends OptionSpec["type"]> = Type extends "flag" ? boolean
+  : Type extends "integer" | "number" ? number | undefined
+  : Type extends "texts" ? readonly string[] | undefined
+  : string | undefined;
+
 /** A command line that was read without fault. */
 export interface ParsedCommand<Options extends Readonly<Record<string, OptionSpec>>> {
   /** Arguments without a name, in order. */
   readonly operands: readonly string[];
   /** A value per option: a boolean for a flag, undefined where another was not given. */
-  readonly options: {
-    readonly [name in keyof Options]: Options[name]["type"] extends "flag" ? boolean
-      : Options[name]["type"] extends "integer" ? number | undefined
-      : string | undefined;
-  };
+  readonly options: OptionValues<Options>;
   /** `--help` was among the arguments. */
   readonly help: boolean;
 }
@@ -123,14 +137,19 @@ export function parseCommandLine<Options extends Readonly<Record<string, OptionS
 ): ParsedCommand<Options> {
   const table: Readonly<Record<string, OptionSpec>> = { ...spec.options, help: HELP };
   const { positionals, tokens } = parseStrictly(spec, table, args);
-  const values: Record<string, boolean | number | string | undefined> = {};
+  const values: Record<string, boolean | number | string | readonly string[] | undefined> = {};
   for (const name in table) values[name] = table[name]!.type === "flag" ? false : undefined;
   const seen = new Set<string>();
-  for (const token of tokens) {
-    if (token.kind !== "option") continue;
-    if (seen.has(token.name)) throw new UsageError(`--${token.name} must be given once: twice`);
-    seen.add(token.name);
-    values[token.name] = readValue(token.name, table[token.name]!, token.value);
+  for (const { name, value } of tokens.filter((token) => token.kind === "option")) {
+    const option = table[name]!;
+    const isAgain = seen.has(name);
+    seen.add(name);
+    if (isAgain && option.type !== "texts") {
+      throw new UsageError(`--${name} must be given once: twice`);
+    }
+    const read = readValue(name, option, value);
+    const isList = option.type === "texts";
+    values[name] = isList ? [...values[name] as string[] ?? [], read as string] : read;
   }
   const { operands } = spec;
   if (operands === undefined && positionals.length > 0) {
@@ -194,34 +213,60 @@ function operandsOf({ name, most }: { name: string; most?: number }): string {
 /** One Ctrl-C arrives twice under `deno task`: from the terminal, and passed on by the task. */
 const ECHO_MS = 300;
 
+/** What asks a command to end. Windows has no SIGTERM to send. */
+const ENDING: readonly Deno.Signal[] = Deno.build.os === "windows"
+  ? ["SIGINT"]
+  : ["SIGINT", "SIGTERM"];
+
+/** What Ctrl-C does while a command has something of its own to stop with it. */
+export interface Interrupts {
+  /** Called by Ctrl-C, while there is one, in place of ending the command. */
+  handler?: (() => void) | undefined;
+}
+
 /**
- * Runs a command and gives its exit status. `main` gets a signal that Ctrl-C aborts: it should leave
- * what it has in order and return. A second Ctrl-C ends the process at once.
+ * Runs a command and gives its exit status. `main` gets a signal that Ctrl-C and SIGTERM abort: it should
+ * leave what it has in order and return. A second one ends the process at once.
  *
  * @param main does the work and returns the exit status
  * @param args the arguments; the process's own unless given
  */
 export async function runCommand<Options extends Readonly<Record<string, OptionSpec>>>(
   spec: CommandSpec<Options>,
-  main: (command: ParsedCommand<Options>, signal: AbortSignal) => Promise<number>,
+  main: (
+    command: ParsedCommand<Options>,
+    signal: AbortSignal,
+    interrupts: Interrupts,
+  ) => Promise<number>,
   args: readonly string[] = Deno.args,
 ): Promise<number> {
   const controller = new AbortController();
-  let interruptedAt = 0;
-  const interrupt = () => {
+  const interrupts: Interrupts = {};
+  let last = -Infinity;
+  const end = () => {
     const now = performance.now();
-    if (!controller.signal.aborted) interruptedAt = now;
-    else if (now - interruptedAt > ECHO_MS) Deno.exit(EXIT.interrupted);
+    if (now - last <= ECHO_MS) return;
+    last = now;
+    if (controller.signal.aborted) Deno.exit(EXIT.interrupted);
     controller.abort();
   };
-  Deno.addSignalListener("SIGINT", interrupt);
+  const interrupt = () => {
+    const { handler } = interrupts;
+    if (!handler || controller.signal.aborted) return end();
+    last = performance.now();
+    handler();
+  };
+  const listeners = ENDING.map((signal) =>
+    [signal, signal === "SIGINT" ? interrupt : end] as const
+  );
+  for (const [signal, listener] of listeners) Deno.addSignalListener(signal, listener);
   try {
     const command = parseCommandLine(spec, args);
     if (command.help) {
       console.log(helpText(spec));
       return EXIT.ok;
     }
-    const status = await main(command, controller.signal);
+    const status = await main(command, controller.signal, interrupts);
     return controller.signal.aborted ? EXIT.interrupted : status;
   } catch (error) {
     if (controller.signal.aborted) return EXIT.interrupted;
@@ -229,7 +274,7 @@ export async function runCommand<Options extends Readonly<Record<string, OptionS
     console.error(`error: ${message}`);
     return status;
   } finally {
-    Deno.removeSignalListener("SIGINT", interrupt);
+    for (const [signal, listener] of listeners) Deno.removeSignalListener(signal, listener);
   }
 }
 
@@ -337,6 +382,9 @@ function parseStrictly(
   }
 }
 
+const WHOLE = /^-?\d{1,16}$/;
+const DECIMAL = /^-?(\d{1,16}(\.\d{0,20})?|\.\d{1,20})(e-?\d{1,2})?$/i;
+
 function readValue(
   name: string,
   option: OptionSpec,
@@ -346,14 +394,20 @@ function readValue(
   if (value === undefined || value === "") {
     throw new UsageError(`--${name} needs a value: --${name} ${option.value}`);
   }
-  if (option.type === "text") {
-    if (option.choices) requireChoice(`--${name}`, value, option.choices);
+  if (option.type === "text" || option.type === "texts") {
+    if (option.type === "text" && option.choices) {
+      requireChoice(`--${name}`, value, option.choices);
+    }
     return value;
   }
-  const number = /^-?\d{1,15}$/.test(value) ? Number(value) : NaN;
-  if (!(number >= option.least && number <= option.most)) {
+  const { least, most } = option;
+  const isWhole = option.type === "integer";
+  const number = (isWhole ? WHOLE : DECIMAL).test(value) ? Number(value) : NaN;
+  if (!(number >= least && number <= most) || (isWhole && !Number.isSafeInteger(number))) {
     throw new UsageError(
-      `--${name} must be a whole number from ${option.least} to ${option.most}: ${quote(value)}`,
+      `--${name} must be a ${isWhole ? "whole " : ""}number from ${least} to ${most}: ${
+        quote(value)
+      }`,
     );
   }
   return number;

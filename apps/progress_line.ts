@@ -7,10 +7,20 @@
 /** A line that is longer would wrap, and could not be written over. */
 const WIDTH = 78;
 
+/** Where a {@linkcode ProgressLine} is shown: standard output or standard error. */
+export type ProgressOutput = Pick<typeof Deno.stdout, "isTerminal" | "writeSync">;
+
 /** One line that is written over; nothing where the output is not a terminal. */
 export class ProgressLine {
-  readonly #isTerminal = Deno.stdout.isTerminal();
   readonly #encoder = new TextEncoder();
+  readonly #output: ProgressOutput;
+  readonly #isTerminal: boolean;
+
+  /** Takes where to show it: standard output unless given. */
+  constructor(output: ProgressOutput = Deno.stdout) {
+    this.#output = output;
+    this.#isTerminal = output.isTerminal();
+  }
 
   /** Shows a line in place of the last one. */
   show(text: string): void {
@@ -22,7 +32,12 @@ export class ProgressLine {
     if (this.#isTerminal) this.#write("\r\x1b[K");
   }
 
+  /** Puts a line in its place that stays. */
+  end(text: string): void {
+    if (this.#isTerminal) this.#write(`\r\x1b[K${text}\n`);
+  }
+
   #write(text: string): void {
-    Deno.stdout.writeSync(this.#encoder.encode(text));
+    this.#output.writeSync(this.#encoder.encode(text));
   }
 }
