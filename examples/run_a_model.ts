@@ -1,8 +1,8 @@
-// A StableLM from the hub, or from a folder: what comes after "The weather is always wonderful"?
+// A StableLM from a folder, token by token: what comes after "The weather is always wonderful"?
 import { argmax, GpuBackend, StableLmForCausalLM } from "../mod.ts";
 
 using backend = await GpuBackend.create();
-using model = await StableLmForCausalLM.fromPretrained("stabilityai/stablelm-3b-4e1t", {
+using model = await StableLmForCausalLM.fromPretrained("./stablelm-3b-4e1t", {
   backend,
   dtype: "bf16", // how weights are held: f32, f16 or bf16; the checkpoint's own unless given
 });

@@ -18,8 +18,10 @@ const TINY = {
   num_labels: 3,
 } as const;
 
-const MODELS: Readonly<Record<string, Head>> = {
-  "stabilityai/stablelm-3b-4e1t": "causal-lm",
+const MODELS: Readonly<Record<string, Head | "demo">> = {
+  "stabilityai/stablelm-3b-4e1t": "demo",
+  "stabilityai/stablelm-zephyr-3b": "demo",
+  "./stablelm-3b-4e1t": "causal-lm",
   "./my-classifier": "sequence-classification",
 };
 
@@ -28,6 +30,10 @@ async function outputOf(program: string): Promise<string> {
   await using folder = await scratchFolder();
   for (const [i, [name, head]] of Object.entries(MODELS).entries()) {
     if (!program.includes(`"${name}"`)) continue;
+    if (head === "demo") {
+      program = program.replace(`"${name}"`, '"model/demo"');
+      continue;
+    }
     const path = `${folder.path}${i}`;
     await Deno.mkdir(path);
     await writeCheckpoint(path, new StableLmConfig(TINY), { head, dtype: "bf16" });
@@ -53,7 +59,7 @@ for (const { name } of Deno.readDirSync(FOLDER)) {
   });
 }
 
-for (const file of ["use_a_kernel.ts", "run_a_model.ts", "classify.ts"]) {
+for (const file of ["generate_text.ts", "chat.ts", "use_a_kernel.ts", "classify.ts"]) {
   Deno.test(`the README shows examples/${file}`, async () => {
     const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
     const example = await Deno.readTextFile(new URL(file, FOLDER));

@@ -27,10 +27,14 @@ def beams(models: Models) -> GenerationFile:
         grid = itertools.product([0.0, 1.0, 2.0, -1.0], [False, True, "never"])
         for index, (penalty, stopping) in enumerate(grid):
             count = 2 + (index + index // 3) % 3
+            # "never" looks further ahead than False where longer rows score higher only.
+            stops_apart = stopping is True or (stopping == "never" and penalty > 0)
+            effect = "early_stopping" if stops_apart else "length_penalty"
             file.add(
                 model,
                 f"{count} beams, length_penalty {penalty}, early_stopping {stopping}",
                 lambda p, i=index, c=count, l=penalty, s=stopping: beam_grid(p, i, c, l, s),
+                effect_of=(effect,) if stops_apart or penalty != 1 else (),
             )
         beam_details(file, model)
     for index, model in enumerate((*CAUSAL_MODELS, *ROPE_MODELS)):

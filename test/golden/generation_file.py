@@ -342,17 +342,18 @@ class GenerationFile:
         }
 
     def write(self):
-        """Writes the file."""
+        """Writes the file, a line for each run."""
         names = dict.fromkeys(run["model"] for run in self.runs if run["model"] in OWN_MODELS)
         own = {name: config_json(StableLmForCausalLM, self.models.config(name)) for name in names}
-        text = json.dumps(dict(made_with=VERSIONS, models=own, runs=self.runs))
+        runs = ",\n".join(json.dumps(run) for run in self.runs)
+        start = json.dumps(dict(made_with=VERSIONS, models=own))
         path = FOLDER / f"generation_{self.name}.json"
-        path.write_text(text + "\n")
+        path.write_text(f'{start[:-1]}, "runs": [\n{runs}\n]}}\n')
         least = {
             kind: min(run["leads"].get(kind, 1) for run in self.runs)
             for kind in dict.fromkeys(kind for run in self.runs for kind in run["leads"])
         }
-        print(f"{path.name}: {len(self.runs)} runs, {len(text)} bytes, least leads {least}")
+        print(f"{path.name}: {len(self.runs)} runs, {path.stat().st_size} bytes, least leads {least}")
 
 
 def leaves_a_choice(options: dict) -> bool:
