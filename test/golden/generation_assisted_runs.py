@@ -1,4 +1,4 @@
-"""Runs of assisted generation: drafts from the prompt or from another model, which change nothing."""
+"""Runs of assisted generation: drafts of the prompt or of another model, which change nothing."""
 
 import itertools
 

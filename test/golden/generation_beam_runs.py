@@ -27,8 +27,8 @@ def beams(models: Models) -> GenerationFile:
         grid = itertools.product([0.0, 1.0, 2.0, -1.0], [False, True, "never"])
         for index, (penalty, stopping) in enumerate(grid):
             count = 2 + (index + index // 3) % 3
-            # "never" looks further ahead than False where longer rows score higher only.
-            stops_apart = stopping is True or (stopping == "never" and penalty > 0)
+            # Where longer rows do not score higher, hardly anything depends on when to stop.
+            stops_apart = stopping is not False and penalty > 0
             effect = "early_stopping" if stops_apart else "length_penalty"
             file.add(
                 model,
@@ -66,7 +66,9 @@ def beam_grid(p: Prompts, index: int, count: int, penalty: float, stopping) -> d
 
 def beam_details(file: GenerationFile, model: str):
     """Lengths, padding, processors and outputs of a beam search."""
+
     def some(p: Prompts, **options) -> dict:
+        """Beams that end early."""
         return alone(p, 14, num_beams=3) | dict(eos_token_id=latest(p.next()[:9], 2)) | options
 
     for name, make in {

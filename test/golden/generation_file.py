@@ -1,9 +1,10 @@
-"""Runs transformers' `generate`, watches how clear each of its decisions is, and writes what it gives.
+"""Runs transformers' `generate`, watches how clear its decisions are, and writes what it gives.
 
-Two right implementations may differ in the last bits of a score. A run counts only where no decision
-hangs on them: the model in f64 decides the same, and every choice is clear by a margin.
+Two right implementations may differ in the last bits of a score. A run counts only where no
+decision hangs on them: the model in f64 decides the same, and every choice is clear by a margin.
 """
 
+import contextlib
 import json
 import unittest.mock
 
@@ -101,7 +102,9 @@ class Watch:
             best = best[best > -1e8]
             if len(best) > 1:
                 leads = best[:-1] - best[1:]
-                self.see(kind, (leads / best[1:].abs() if kind == "finished" else leads).min().item())
+                if kind == "finished":
+                    leads /= best[1:].abs()
+                self.see(kind, leads.min().item())
 
     def beams(self):
         """A context in which every decision of a beam search is seen."""
@@ -114,8 +117,7 @@ class Watch:
             scores, beams = arguments["accumulated_log_probs"], arguments["num_beams"]
             if ((scores > -1e8).sum(-1) < beams).any():
                 watch.see("beams", 0.0)  # What fills the beams is up to chance.
-            if not arguments["do_sample"]:
-                watch.order("beams", scores, arguments["beams_to_keep"])
+            watch.order("beams", scores, arguments["beams_to_keep"])
             return continuations_of(model, **arguments)
 
         def finished(model, **arguments):
@@ -168,14 +170,15 @@ def arguments_of(models: Models, name: str, dtype: str, options: dict) -> dict:
 
 @torch.no_grad()
 def generate(models: Models, name: str, options: dict, dtype="float32", strict=False):
-    """What `generate` returns, and what was seen; `strict` stops at a decision that is not clear."""
+    """What `generate` returns, and what was seen; `strict` stops where that is not clear."""
     model, watch = models.get(name, dtype), Watch(strict)
     arguments = arguments_of(models, name, dtype, options)
-    with attention_of(model), watch.beams():
+    is_watched = not leaves_a_choice(options)
+    with attention_of(model), watch.beams() if is_watched else contextlib.nullcontext():
         result = model.generate(
             **arguments, return_dict_in_generate=True, output_scores=True, output_logits=True
         )
-    if options.get("num_beams", 1) == 1:
+    if is_watched and options.get("num_beams", 1) == 1:
         watch_rows(watch, models, name, options, result)
     return result, watch
 
@@ -189,8 +192,8 @@ def watch_rows(watch: Watch, models: Models, name: str, options: dict, result):
         for step, (scores, logits) in enumerate(zip(result.scores, result.logits, strict=True)):
             if any(id in eos for id in sequence[:step]):
                 break
-            if not leaves_a_choice(options):
-                watch.row(logits[row] if options.get("do_sample") else scores[row], logits[row])
+            # Where one token is left to draw, the logits chose it.
+            watch.row(logits[row] if options.get("do_sample") else scores[row], logits[row])
 
 
 class Prompts:
@@ -228,9 +231,7 @@ class Prompts:
         key = tuple(ids)
         if key not in self.continued:
             model = self.models.get(self.name)
-            output = model.generate(
-                torch.tensor([ids]), max_new_tokens=64, eos_token_id=None
-            )
+            output = model.generate(torch.tensor([ids]), max_new_tokens=64, eos_token_id=None)
             self.continued[key] = output[0, len(ids) :].tolist()
         return self.continued[key]
 
@@ -245,10 +246,10 @@ class GenerationFile:
         self.runs: list[dict] = []
 
     def add(self, model: str, name: str, make, **expected):
-        """Adds a run with the first prompts that `make` can use and that make every decision clear.
+        """Adds a run with the first prompts for which it shows something and is clear.
 
-        `make` turns `Prompts` into the options of `generate`, or into None where they are of no use;
-        `expected` is for `outcome`.
+        `make` turns `Prompts` into the options of `generate`, or into None where they are of no
+        use; `expected` is for `outcome`.
         """
         for number in range(self.TRIALS):
             options = make(Prompts(self.models, model, number))
@@ -320,7 +321,7 @@ class GenerationFile:
         return generate(self.models, model, left)[0].sequences
 
     def solo_lengths(self, model: str, options: dict, result) -> list[int] | None:
-        """How far each row goes alone, without its padding; None if it does not go as in the batch."""
+        """How far each row goes alone, without padding; None if it goes otherwise."""
         length, lengths = prompt_length(options), []
         for index, sequence in enumerate(result.sequences[:, length:].tolist()):
             ids, mask = options["input_ids"][index], options["attention_mask"][index]
@@ -353,7 +354,7 @@ class GenerationFile:
             kind: min(run["leads"].get(kind, 1) for run in self.runs)
             for kind in dict.fromkeys(kind for run in self.runs for kind in run["leads"])
         }
-        print(f"{path.name}: {len(self.runs)} runs, {path.stat().st_size} bytes, least leads {least}")
+        print(f"{path.name}: {len(self.runs)} runs, least leads {least}")
 
 
 def leaves_a_choice(options: dict) -> bool:

@@ -1,4 +1,4 @@
-"""What `generate` gave before these scripts were written; they stop where it does not come out again."""
+"""What `generate` gave before these scripts were written; they stop where it gives it no more."""
 
 import torch
 

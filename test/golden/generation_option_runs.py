@@ -21,7 +21,9 @@ def options(models: Models) -> GenerationFile:
     file = GenerationFile("options", models)
     for model in FULL_MODELS:
         for name, make in single_options().items():
-            file.add(model, name, lambda p, f=make: alone(p, 12, **NO_EOS) | f(p), effect_of=CHANGING)
+            file.add(
+                model, name, lambda p, f=make: alone(p, 12, **NO_EOS) | f(p), effect_of=CHANGING
+            )
         for name, make in batch_options().items():
             file.add(
                 model,
@@ -43,6 +45,7 @@ def repeating(p: Prompts) -> list[int]:
 
 def single_options() -> dict:
     """Each option on its own, by name."""
+
     def penalty(factor):
         return lambda p: dict(repetition_penalty=factor)
 
@@ -155,54 +158,78 @@ def without_effect(file: GenerationFile, model: str):
 
 def stop_strings(file: GenerationFile):
     """Texts that end rows. In a small vocabulary a token is a letter, in the wide one several."""
-    def text(*ids: int) -> str:
-        return file.models.tokenizer.decode(ids)
+    tokenizer = file.models.tokenizer
 
-    def whole(p: Prompts, places: slice) -> str | None:
+    def text(*ids: int) -> str:
+        return tokenizer.decode(ids)
+
+    def new_text(p: Prompts, places: slice) -> str | None:
         """The text of some new tokens, if each of them is a whole number of letters."""
         ids = p.next()[places]
         texts = [text(id) for id in ids]
-        is_text = all(part and "\ufffd" not in part for part in texts)
-        return "".join(texts) if is_text and max(ids) < 1281 and "".join(texts).strip() else None
+        are_whole = all(part and "\ufffd" not in part for part in texts)
+        whole = "".join(texts)
+        return whole if are_whole and max(ids) < len(tokenizer) and whole.strip() else None
 
-    def add(model: str, name: str, stops, **options):
+    def one(p: Prompts):
+        return new_text(p, slice(5, 6))
+
+    def three(p: Prompts):
+        return new_text(p, slice(3, 6))
+
+    def two_texts(p: Prompts):
+        found = new_text(p, slice(7, 9))
+        return found and [found, "never"]
+
+    def over_the_prompt(p: Prompts):
+        found, last = new_text(p, slice(0, 1)), text(p.ids[-1])
+        return found and last.isprintable() and last[-1:] + found
+
+    def special(p: Prompts):
+        return 0 in p.next()[:12] and ["|endof"]
+
+    def within_a_token(p: Prompts):
+        found = new_text(p, slice(6, 7))
+        return found and len(found) > 3 and found[1:-1]
+
+    def over_ends(p: Prompts):
+        found = new_text(p, slice(4, 7))
+        return found and all(len(text(id)) > 2 for id in p.next()[4:7]) and found[1:-1]
+
+    def add(model: str, name: str, stops):
         def make(p: Prompts) -> dict | None:
             found = stops(p)
-            return found and alone(p, 16, **NO_EOS) | dict(stop_strings=found) | options
+            return alone(p, 16, stop_strings=found, **NO_EOS) if found else None
+
         file.add(model, name, make, ends=True)
 
     for model in ("base", "wide_vocabulary"):
-        add(model, "one token's text", lambda p: whole(p, slice(5, 6)))
-        add(model, "text of three tokens", lambda p: whole(p, slice(3, 6)))
-        add(model, "first of two texts", lambda p: (s := whole(p, slice(7, 9))) and [s, "never"])
-        add(model, "text that begins in the prompt", lambda p: (
-            (s := whole(p, slice(0, 1))) and text(p.ids[-1]).isprintable() and text(p.ids[-1])[-1:] + s
-        ))
-    add("base", "text of a special token", lambda p: 0 in p.next()[:12] and ["|endof"])
-    add("wide_vocabulary", "text within a token", lambda p: (
-        (s := whole(p, slice(6, 7))) and len(s) > 3 and s[1:-1]
-    ))
-    add("wide_vocabulary", "text over the ends of tokens", lambda p: (
-        (s := whole(p, slice(4, 7))) and all(len(text(id)) > 2 for id in p.next()[4:7]) and s[1:-1]
-    ))
+        add(model, "one token's text", one)
+        add(model, "text of three tokens", three)
+        add(model, "first of two texts", two_texts)
+        add(model, "text that begins in the prompt", over_the_prompt)
+    add("base", "text of a special token", special)
+    add("wide_vocabulary", "text within a token", within_a_token)
+    add("wide_vocabulary", "text over the ends of tokens", over_ends)
 
-    def rows(p: Prompts) -> dict | None:
+    def rows(p: Prompts, **eos) -> dict | None:
         first, second = p.next(p.rows[0])[3:5], p.next(p.rows[1][:3])[8:9]
         stops = [text(*first), text(*second)]
         batch = dict(p.batch(pad=1), max_new_tokens=16, pad_token_id=1)
-        return dict(batch, stop_strings=stops, **NO_EOS) if all(stops) else None
+        return dict(batch, stop_strings=stops, **eos) if all(stops) else None
 
     # Without an eos, transformers lets rows go on behind their texts until all have ended.
-    file.add(
-        "base", "texts that end rows, without eos", rows, effect_of=("stop_strings",), solo=True
-    )
-    file.add(
-        "base",
-        "texts that end rows, and an eos",
-        lambda p: (o := rows(p)) and o | dict(eos_token_id=p.next(p.rows[2][:1])[5]),
-        effect_of=("stop_strings",),
-        solo=True,
-    )
+    for name, eos in {
+        "texts that end rows, without eos": lambda p: None,
+        "texts that end rows, and an eos": lambda p: p.next(p.rows[2][:1])[5],
+    }.items():
+        file.add(
+            "base",
+            name,
+            lambda p, e=eos: rows(p, eos_token_id=e(p)),
+            effect_of=("stop_strings",),
+            solo=True,
+        )
 
 
 def together(p: Prompts, index: int, beams: int = 1) -> dict | None:

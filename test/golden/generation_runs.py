@@ -9,6 +9,7 @@ NO_EOS = dict(eos_token_id=None)
 
 
 def alone(p: Prompts, tokens: int, **options) -> dict:
+    """One prompt, and so many tokens."""
     return dict(input_ids=[p.ids], max_new_tokens=tokens, **options)
 
 
@@ -43,8 +44,8 @@ def greedy(models: Models) -> GenerationFile:
 def rows_that_end(p: Prompts, pad: int, **options) -> dict | None:
     """A batch whose first two rows end early."""
     batch = p.batch(pad)
-    first, second = p.next(p.rows[0]), p.next(p.rows[1][:3])
-    return dict(batch, max_new_tokens=20, eos_token_id=[first[4], second[9]], pad_token_id=pad, **options)
+    eos = [p.next(p.rows[0])[4], p.next(p.rows[1][:3])[9]]
+    return dict(batch, max_new_tokens=20, eos_token_id=eos, pad_token_id=pad, **options)
 
 
 def lengths(file: GenerationFile, model: str):
@@ -68,13 +69,15 @@ def lengths(file: GenerationFile, model: str):
     file.add(model, "max_length", lambda p: dict(input_ids=[p.ids], max_length=10, **NO_EOS))
     file.add(model, "max_new_tokens 1", lambda p: alone(p, 1))
     file.add(model, "no length", lambda p: dict(input_ids=[p.ids], **NO_EOS))
+    twelve = dict(max_new_tokens=12, **NO_EOS)
+    file.add(model, "prompt of one token", lambda p: dict(input_ids=[p.ids[:1]], **twelve))
+    file.add(model, "prompt of token 0", lambda p: dict(input_ids=[[0]], **twelve))
+    file.add(model, "no prompt", lambda p: twelve)
     file.add(
-        model, "prompt of one token", lambda p: dict(input_ids=[p.ids[:1]], max_new_tokens=12, **NO_EOS)
-    )
-    file.add(model, "prompt of token 0", lambda p: dict(input_ids=[[0]], max_new_tokens=12, **NO_EOS))
-    file.add(model, "no prompt", lambda p: dict(max_new_tokens=12, **NO_EOS))
-    file.add(
-        model, "without cache", lambda p: alone(p, 12, use_cache=False, **NO_EOS), plain=("use_cache",)
+        model,
+        "without cache",
+        lambda p: alone(p, 12, use_cache=False, **NO_EOS),
+        plain=("use_cache",),
     )
     file.add(
         model,
@@ -88,14 +91,15 @@ def lengths(file: GenerationFile, model: str):
 def paddings(file: GenerationFile, model: str):
     """Every way to say, or not to say, what is padding."""
 
-    def batch(p: Prompts, pad: int, mask=True, **options) -> dict | None:
-        """A batch whose first row ends early."""
+    def batch(p: Prompts, pad: int, mask=True, **options) -> dict:
+        """Padded rows, with or without their mask."""
         batch = p.batch(pad)
         if not mask:
             del batch["attention_mask"]
         return dict(batch, max_new_tokens=12, **options)
 
     def eos(p: Prompts) -> int:
+        """A token that ends the first row."""
         return p.next(p.rows[0])[3]
 
     runs = {
