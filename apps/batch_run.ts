@@ -143,7 +143,7 @@ export async function runBatch<L extends RunnableLine, R extends JsonRecord>(
   }
   const { done, errors } = output;
   const skipped = before > 0 ? `, ${before} of them before` : "";
-  progress.end(`${done.size} lines done${skipped}, ${errors} with errors, ${rate}`);
+  progress.end(`${done.size} lines done${skipped}, ${errors} with errors, ${rate}`, errors > 0);
   return errors > 0 ? EXIT.failed : EXIT.ok;
 }
 

@@ -375,11 +375,17 @@ function parseStrictly(
       throw new UsageError(
         option.type === "flag"
           ? `--${name} takes no value`
-          : `--${name} needs a value: --${name} ${option.value}`,
+          : `--${name} needs a value: --${name} ${option.value}${negative(name, option)}`,
       );
     }
     throw new UsageError(`${spec.name}: ${oneLine(message)}`);
   }
+}
+
+/** How to write a number that looks like an option. */
+function negative(name: string, option: OptionSpec): string {
+  const isNumber = option.type === "integer" || option.type === "number";
+  return isNumber ? `; one below 0 is written --${name}=-1` : "";
 }
 
 const WHOLE = /^-?\d{1,16}$/;

@@ -56,7 +56,7 @@ const OPTIONS = {
   out: {
     type: "text",
     value: "FILE",
-    summary: "where --batch writes a line for each; lines that are there already are kept",
+    summary: "where --batch writes a line for each; those that are there already stay, errors too",
   },
   "batch-size": {
     type: "integer",

@@ -32,9 +32,10 @@ export class ProgressLine {
     if (this.#isTerminal) this.#write("\r\x1b[K");
   }
 
-  /** Puts a line in its place that stays. */
-  end(text: string): void {
+  /** Puts a line in its place that stays; where there is no terminal, only one that `matters`. */
+  end(text: string, matters = false): void {
     if (this.#isTerminal) this.#write(`\r\x1b[K${text}\n`);
+    else if (matters) this.#write(`${text}\n`);
   }
 
   #write(text: string): void {

@@ -36,7 +36,7 @@ export const TEXT_OPTIONS = {
   out: {
     type: "text",
     value: "FILE",
-    summary: "where --batch writes a line for each; lines that are there already are kept",
+    summary: "where --batch writes a line for each; those that are there already stay, errors too",
   },
   "batch-size": {
     type: "integer",

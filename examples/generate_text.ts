@@ -13,12 +13,13 @@ const stream = model.stream({
   inputIds: [tokenizer.encode("The weather is always wonderful")],
   tokenizer,
   maxNewTokens: 40,
-  doSample: true, // without it the likeliest token comes each time
+  doSample: true, // false takes the likeliest token each time; else the checkpoint says
   temperature: 0.7,
   topP: 0.9,
   seed: 7,
 });
-for await (const { text } of stream) console.log(text); // pieces of text, in whole characters
+const encoder = new TextEncoder();
+for await (const { text } of stream) await Deno.stdout.write(encoder.encode(text));
 
 const { finishReasons, newTokens } = await stream.output;
-console.log(`${newTokens[0]!.length} tokens, ended by ${finishReasons[0]}`);
+console.log(`\n${newTokens[0]!.length} tokens, ended by ${finishReasons[0]}`);

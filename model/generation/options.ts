@@ -201,7 +201,8 @@ function requireKnown(options: object): void {
   const isObject = typeof options === "object" && options !== null;
   requireInput(isObject, "generate", "options", "must be an object", options);
   const inputs = Object.entries(options).filter(([name]) => !SETTINGS.has(name));
-  requireOptions("generate", Object.fromEntries(inputs), Object.keys(INPUTS));
+  const names = [...Object.keys(INPUTS), ...SETTINGS.keys()];
+  requireOptions("generate", Object.fromEntries(inputs), names);
 }
 
 /** What is used late in a call, or called back, is checked before it begins. */
